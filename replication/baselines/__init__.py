@@ -1,0 +1,1 @@
+"""Methods that the networks are compared with; each has ``expand(ldr, …) -> float32 HDR``."""

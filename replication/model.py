@@ -1,0 +1,357 @@
+"""The networks of the paper: MPReLU, the subnetwork, the deep chain, and the shallow network of [22].
+
+All networks map an image batch ``(N, C, H, W)``, float in [0, 1], to an image batch of the same shape,
+and are fully convolutional: any height and width of at least one pixel.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from replication.errors import ReplicationError
+from replication.paper import DILATIONS, EVS, KERNELS
+
+
+class _MPReLU(torch.autograd.Function):
+    """Eq. 5 with a backward pass that never materialises a full-size gradient of α."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, alpha: Tensor) -> Tensor:
+        alpha = alpha.to(x.dtype)
+        ctx.save_for_backward(x, alpha)
+        return F.prelu(x.neg(), alpha).neg_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, alpha = ctx.saved_tensors
+        positive = grad.masked_fill(x < 0, 0)
+        per_channel = alpha.view(-1, *[1] * (x.ndim - 2)) if alpha.numel() > 1 else alpha
+        grad_x = torch.addcmul(grad, positive, per_channel - 1)
+        product = positive.mul_(x)
+        if alpha.numel() > 1:
+            grad_alpha = product.sum([d for d in range(x.ndim) if d != 1], dtype=torch.float32)
+        else:
+            grad_alpha = product.sum(dtype=torch.float32).view(1)
+        return grad_x, grad_alpha.to(alpha.dtype)
+
+
+class MPReLU(nn.Module):
+    r"""Minus PReLU: :math:`\alpha x` where :math:`x \ge 0`, :math:`x` where :math:`x < 0`.
+
+    It equals ``-PReLU(-x)``: a network with MPReLU in every block is a network with PReLU whose
+    weights have other signs (:func:`as_prelu` converts one into the other, and DEVIATIONS D5 says what
+    that means for Table 3).
+
+    Parameters
+    ----------
+    num_parameters
+        1 (one α for all channels) or the number of channels, as in ``torch.nn.PReLU``.
+    init
+        Initial α. The paper does not say; 0.25 is the value of PReLU [11].
+
+    Notes
+    -----
+    Source: paper, Section 5.2, Eq. 5. Scriptable; the scripted form differentiates ``-PReLU(-x)``.
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.weight = nn.Parameter(torch.full((num_parameters,), float(init)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the activation to ``x`` of shape ``(N, C, …)``; any real values."""
+        if torch.jit.is_scripting():
+            return -F.prelu(-x, self.weight)
+        return _MPReLU.apply(x, self.weight)
+
+    def extra_repr(self) -> str:
+        """Show the number of α in ``print(model)``."""
+        return f"num_parameters={self.num_parameters}"
+
+
+ACTIVATIONS: dict[str, type[nn.Module] | object] = {
+    "prelu": nn.PReLU,
+    "mprelu": MPReLU,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.25),
+}
+"""Activation name -> constructor. ``leaky_relu`` fixes the slope at PReLU's initial 0.25."""
+
+
+def activation_for(ev: int) -> str:
+    """Name of the paper's activation for the subnetwork that infers EV `ev` (Section 5.2)."""
+    return "prelu" if ev > 0 else "mprelu"
+
+
+def _block(inputs: int, outputs: int, kernel: int, dilation: int, activation: str) -> nn.Sequential:
+    """(Dilated) convolution, batch normalisation, activation: one block of Section 4.2."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation),
+        nn.BatchNorm2d(outputs),
+        ACTIVATIONS[activation](),
+    )
+
+
+class SubNetwork(nn.Module):
+    """One link of the chain: EV *i* in, EV *i* ± 1 out (Section 4.2, Figure 4).
+
+    Seven feature-extraction blocks (3×3, dilations 1 1 2 3 5 8 13, receptive field 67), their outputs
+    concatenated; reconstruction along two paths, r1 and r2 → r3, concatenated; r4 (1×1, tanh) gives the
+    residual, which is added to the input.
+
+    Parameters
+    ----------
+    activation
+        ``"prelu"`` (brighter), ``"mprelu"`` (darker), ``"relu"`` or ``"leaky_relu"``.
+    channels
+        Image channels: 3 for RGB at once, 1 for one channel at a time (DEVIATIONS D2).
+    kernels
+        Kernels per layer; the paper has 32.
+
+    Raises
+    ------
+    ReplicationError
+        For an unknown activation.
+    """
+
+    def __init__(
+        self, activation: str = "prelu", *, channels: int = 3, kernels: int = KERNELS
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ReplicationError(f"Unknown activation {activation!r}; known are {known}.")
+        self.activation, self.channels, self.kernels = activation, channels, kernels
+        widths = [channels] + [kernels] * len(DILATIONS)
+        self.features = nn.ModuleList(
+            _block(widths[i], kernels, 3, dilation, activation)
+            for i, dilation in enumerate(DILATIONS)
+        )
+        joined = kernels * len(DILATIONS)
+        self.r1 = _block(joined, kernels, 1, 1, activation)
+        self.r2 = _block(joined, kernels, 1, 1, activation)
+        self.r3 = _block(kernels, kernels, 3, 1, activation)
+        self.r4 = nn.Conv2d(2 * kernels, channels, 1)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The inferred residual, in (-1, 1), for an image batch ``x`` in [0, 1]."""
+        skips = []
+        hidden = x
+        for block in self.features:
+            hidden = block(hidden)
+            skips.append(hidden)
+        joined = torch.cat(skips, 1)
+        return torch.tanh(self.r4(torch.cat([self.r1(joined), self.r3(self.r2(joined))], 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Infer the neighbouring exposure; not clamped, so values may leave [0, 1] a little."""
+        return x + self.residual(x)
+
+
+def chain_evs(evs: Iterable[int]) -> tuple[int, ...]:
+    """EVs in the order in which a chain infers them: +1, +2, … then -1, -2, ….
+
+    Raises
+    ------
+    ReplicationError
+        If an EV is 0 or a link of the chain is missing, e.g. EV +3 without EV +2.
+    """
+    wanted = set(evs)
+    for ev in wanted:
+        if ev == 0 or (abs(ev) > 1 and previous_ev(ev) not in wanted):
+            raise ReplicationError(
+                f"EVs {sorted(wanted)} are no chain: EV {ev:+d} has no link to start from."
+            )
+    return tuple(sorted(wanted, key=lambda ev: (ev < 0, abs(ev))))
+
+
+def previous_ev(ev: int) -> int:
+    """EV of the image that the subnetwork for EV `ev` takes as its input: one step nearer to 0."""
+    return ev - 1 if ev > 0 else ev + 1
+
+
+class DeepChain(nn.Module):
+    """The whole network: one subnetwork per EV, brighter and darker arm (Section 4.1, Figure 3).
+
+    Parameters
+    ----------
+    evs
+        Exposures to infer; the paper's are ±1, ±2, ±3. Longer arms, such as ±4, only need their EVs
+        named here: every subnetwork continues the one before it.
+    activations
+        Overrides, EV -> activation; by default PReLU for brighter and MPReLU for darker EVs.
+
+    Raises
+    ------
+    ReplicationError
+        If a link is missing or an activation unknown.
+    """
+
+    def __init__(self, evs: Iterable[int] = EVS, activations: dict[int, str] | None = None) -> None:
+        super().__init__()
+        self.evs = chain_evs(evs)
+        names = {ev: activation_for(ev) for ev in self.evs} | (activations or {})
+        self.subnetworks = nn.ModuleDict({f"{ev:+d}": SubNetwork(names[ev]) for ev in self.evs})
+
+    def __getitem__(self, ev: int) -> SubNetwork:
+        """Return the subnetwork that infers EV `ev`."""
+        return self.subnetworks[f"{ev:+d}"]
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Infer every exposure from the EV 0 batch `x`; each link takes the clamped image before it."""
+        images = {0: x}
+        for ev in self.evs:
+            images[ev] = self[ev](images[previous_ev(ev)].clamp(0, 1))
+        del images[0]
+        return images
+
+
+class ShallowNetwork(nn.Module):
+    """The comparison of Table 2: three convolutions, three deconvolutions, skip connections [22].
+
+    3×3, 64 filters, ReLU, symmetric additive skips (also from input to output) as in Mao et al. 2016;
+    the paper gives only the layer counts (DEVIATIONS D6).
+
+    Parameters
+    ----------
+    channels, filters
+        Image channels and filters per layer.
+    """
+
+    def __init__(self, channels: int = 3, filters: int = 64) -> None:
+        super().__init__()
+        widths = [channels, filters, filters, filters]
+        pairs = list(itertools.pairwise(widths))
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs)
+        self.deconvolutions = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, 3, padding=1) for a, b in reversed(pairs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map an image batch to an image batch of the same shape."""
+        skips = [x]
+        hidden = x
+        for convolution in self.convolutions:
+            hidden = F.relu(convolution(hidden))
+            skips.append(hidden)
+        skips.pop()
+        for deconvolution in self.deconvolutions[:-1]:
+            hidden = F.relu(deconvolution(hidden) + skips.pop())
+        return self.deconvolutions[-1](hidden) + skips.pop()
+
+
+def as_prelu(network: SubNetwork) -> SubNetwork:
+    """The PReLU subnetwork that computes exactly what an MPReLU subnetwork computes.
+
+    Because MPReLU(x) = -PReLU(-x), negating the affine part of each batch normalisation and the weights
+    of every convolution that reads a block's output turns one into the other. Evaluation mode only in
+    the sense that running statistics are copied; the equality holds in training mode, too.
+
+    Parameters
+    ----------
+    network
+        A subnetwork with ``activation="mprelu"``.
+
+    Returns
+    -------
+    SubNetwork
+        A new subnetwork with ``activation="prelu"`` and the same outputs.
+
+    Raises
+    ------
+    ReplicationError
+        If `network` does not use MPReLU.
+
+    Notes
+    -----
+    Source: our own observation from Eq. 5; DEVIATIONS D5.
+    """
+    if network.activation != "mprelu":
+        raise ReplicationError(f"as_prelu takes an MPReLU subnetwork, not {network.activation!r}.")
+    twin = SubNetwork("prelu", channels=network.channels, kernels=network.kernels)
+    twin.load_state_dict(network.state_dict())
+    twin.train(network.training)
+    with torch.no_grad():
+        blocks = [*twin.features, twin.r1, twin.r2, twin.r3]
+        for block in blocks:
+            block[1].weight.neg_()
+            block[1].bias.neg_()
+        for convolution in [*(b[0] for b in blocks[1:]), twin.r4]:
+            convolution.weight.neg_()
+    return twin
+
+
+class InferenceNetwork(nn.Module):
+    """A trained subnetwork rewritten for inference: the same function in a third of the memory.
+
+    Batch normalisation is folded into the convolutions, activations work in place, MPReLU becomes PReLU
+    (:func:`as_prelu`), and the 1×1 layers r1 and r2 are accumulated feature by feature instead of
+    reading a concatenation. Agrees with the subnetwork in evaluation mode to float32 rounding.
+
+    Parameters
+    ----------
+    network
+        Any subnetwork; left unchanged.
+
+    Notes
+    -----
+    Takes and gives ``(1, C, H, W)`` float32 in ``channels_last`` memory; no gradients.
+    """
+
+    def __init__(self, network: SubNetwork) -> None:
+        super().__init__()
+        network = as_prelu(network) if network.activation == "mprelu" else network
+        blocks = [*network.features, network.r1, network.r2, network.r3]
+        folded = [fuse_conv_bn_eval(block[0], block[1]) for block in map(_eval, blocks)]
+        self.features = nn.ModuleList(folded[: len(DILATIONS)])
+        r1, r2, self.r3 = folded[len(DILATIONS) :]
+        self.r4 = copy.deepcopy(network.r4)
+        self.slopes = [_slope(b[2]) for b in blocks]
+        self.kernels = network.kernels
+        self.register_buffer("joined_weight", torch.cat([r1.weight, r2.weight]).flatten(1).t())
+        self.register_buffer("joined_bias", torch.cat([r1.bias, r2.bias]))
+        self.requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Infer the neighbouring exposure of one image, not clamped."""
+        height, width = x.shape[-2:]
+        joined = self.joined_bias.expand(height * width, -1).clone()
+        hidden = x.contiguous(memory_format=torch.channels_last)
+        weights = self.joined_weight.split(self.kernels)
+        for convolution, slope, weight in zip(self.features, self.slopes, weights, strict=False):
+            hidden = F.leaky_relu_(convolution(hidden), slope)
+            joined.addmm_(hidden.permute(0, 2, 3, 1).reshape(-1, self.kernels), weight)
+        del hidden
+        path1, path2 = (
+            F.leaky_relu_(part, slope).view(1, height, width, -1).permute(0, 3, 1, 2)
+            for part, slope in zip(joined.split(self.kernels, 1), self.slopes[-3:-1], strict=True)
+        )
+        path2 = F.leaky_relu_(self.r3(path2), self.slopes[-1])
+        return torch.tanh_(self.r4(torch.cat([path1, path2], 1))).add_(x)
+
+
+def _eval(block: nn.Sequential) -> nn.Sequential:
+    return copy.deepcopy(block).eval()
+
+
+def _slope(activation: nn.Module) -> float:
+    """Slope on the negative side of an activation that is the identity on the positive one."""
+    if isinstance(activation, nn.PReLU):
+        return activation.weight.item()
+    return float(getattr(activation, "negative_slope", 0.0))
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -1,0 +1,262 @@
+"""One photo in, seven exposures out, one HDR image (Section 4.5).
+
+The chain runs on 8-bit images, as the paper's does: each inferred exposure is rounded to uint8 before
+the next subnetwork reads it (DEVIATIONS D8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from replication.errors import ReplicationError
+from replication.files import RESULTS
+from replication.hdr import debevec
+from replication.model import DeepChain, InferenceNetwork, SubNetwork, previous_ev
+from replication.paper import EVS, PATCH_SIZE, PATCH_STRIDE
+from replication.train import load_weights
+
+WEIGHTS = RESULTS / "reference" / "weights"
+"""Folder of the shipped subnetworks, one ``ev+1.safetensors`` … ``ev-3.safetensors`` each."""
+
+OVERLAP = 34
+"""Pixels that a tile needs around it: 33 of the feature extraction (field 67) and 1 of r3."""
+
+METHODS = ("tiled", "whole", "patches")
+
+
+def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
+    """File of the subnetwork that infers EV `ev` in a weights folder."""
+    return Path(folder) / f"ev{ev:+d}.safetensors"
+
+
+def load_chain(weights: str | Path | None = None) -> DeepChain:
+    """Load a trained chain.
+
+    Parameters
+    ----------
+    weights
+        Folder with ``ev+1.safetensors`` … ``ev-3.safetensors``; by default the shipped reference
+        weights. ``evs`` beyond ±3 are loaded when their files are there.
+
+    Returns
+    -------
+    DeepChain
+        On the CPU, in evaluation mode; its ``metadata`` maps EV -> metadata of the file.
+
+    Raises
+    ------
+    ReplicationError
+        If the folder or a file is missing, unreadable, or of another network.
+    """
+    folder = Path(weights) if weights is not None else WEIGHTS
+    if not folder.is_dir():
+        raise ReplicationError(f"No weights folder at {folder}.")
+    extra = [ev for n in range(4, 10) for ev in (n, -n) if weights_path(ev, folder).exists()]
+    chain = DeepChain((*EVS, *extra))
+    chain.metadata = {ev: load_weights(chain[ev], weights_path(ev, folder)) for ev in chain.evs}
+    return chain.eval()
+
+
+def check_photo(ldr: np.ndarray, name: str = "The LDR image") -> np.ndarray:
+    """Return `ldr` as contiguous uint8 ``(H, W, 3)``; ReplicationError for anything else."""
+    if not isinstance(ldr, np.ndarray) or ldr.ndim != 3 or ldr.shape[2] != 3 or ldr.size == 0:
+        shape = getattr(ldr, "shape", type(ldr).__name__)
+        raise ReplicationError(f"{name} must be an RGB array (H, W, 3), not {shape}.")
+    if ldr.dtype != np.uint8:
+        raise ReplicationError(f"{name} must be uint8 in 0..255, not {ldr.dtype}.")
+    return np.ascontiguousarray(ldr)
+
+
+def _tiles(height: int, width: int, tile: int) -> Iterator[tuple[slice, slice, slice, slice]]:
+    """Slices (rows, columns) of the enlarged tile in the image and of its core in the image."""
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            bottom, right = min(top + tile, height), min(left + tile, width)
+            yield (
+                slice(max(top - OVERLAP, 0), min(bottom + OVERLAP, height)),
+                slice(max(left - OVERLAP, 0), min(right + OVERLAP, width)),
+                slice(top, bottom),
+                slice(left, right),
+            )
+
+
+def _positions(length: int, size: int, stride: int) -> np.ndarray:
+    """Patch starts at the stride, with a last one flush with the border so that all is covered."""
+    last = max(length - size, 0)
+    return np.unique(np.append(np.arange(0, last + 1, stride), last))
+
+
+def infer_exposure(
+    image: np.ndarray,
+    network: InferenceNetwork | SubNetwork,
+    *,
+    method: str = "tiled",
+    tile: int = 512,
+    stride: int = PATCH_STRIDE,
+    device: str | torch.device = "cpu",
+) -> np.ndarray:
+    """Infer the neighbouring exposure of one image with one subnetwork.
+
+    Parameters
+    ----------
+    image
+        uint8 ``(H, W, 3)`` RGB, any size.
+    network
+        The subnetwork, in evaluation mode.
+    method
+        ``"whole"``: the image at once. ``"tiled"``: tiles with 34 pixels of overlap, equal to it within
+        1e-5 in bounded memory. ``"patches"``: the paper's 64×64 patches, zero-padded each, averaged
+        where they overlap; stride 1 in the paper.
+    tile, stride
+        Tile side and patch stride in pixels.
+    device
+        Where to compute.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(H, W, 3)``, in [0, 1] after clamping.
+
+    Raises
+    ------
+    ReplicationError
+        If the image or the method is not one of these, or tile or stride is not positive.
+    """
+    image = check_photo(image)
+    if method not in METHODS:
+        raise ReplicationError(f"Unknown method {method!r}; known are {', '.join(METHODS)}.")
+    if tile < 1 or stride < 1:
+        raise ReplicationError(f"tile and stride must be positive, not {tile} and {stride}.")
+    height, width = image.shape[:2]
+    with torch.inference_mode():
+        if method == "patches":
+            return _by_patches(image, network, stride, device)
+        side = max(height, width) if method == "whole" else tile
+        inferred = np.empty((height, width, 3), np.float32)
+        for rows, columns, core_rows, core_columns in _tiles(height, width, side):
+            result = network(_to_batch(image[rows, columns], device))[0].clamp_(0, 1)
+            top, left = core_rows.start - rows.start, core_columns.start - columns.start
+            core = result[
+                :,
+                top : top + core_rows.stop - core_rows.start,
+                left : left + core_columns.stop - core_columns.start,
+            ]
+            inferred[core_rows, core_columns] = core.permute(1, 2, 0).cpu().numpy()
+    return inferred
+
+
+def _to_batch(image: np.ndarray, device: str | torch.device) -> torch.Tensor:
+    """uint8 ``(H, W, 3)`` -> float32 ``(1, 3, H, W)`` in [0, 1], ``channels_last``."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    return pixels.permute(2, 0, 1)[None].float().div_(255)
+
+
+def _by_patches(image, network, stride, device) -> np.ndarray:
+    height, width = image.shape[:2]
+    size_y, size_x = min(PATCH_SIZE, height), min(PATCH_SIZE, width)
+    total = np.zeros((height, width, 3), np.float64)
+    count = np.zeros((height, width, 1), np.float64)
+    for top in _positions(height, size_y, stride):
+        for left in _positions(width, size_x, stride):
+            here = slice(top, top + size_y), slice(left, left + size_x)
+            patch = network(_to_batch(image[here], device))[0].clamp_(0, 1)
+            total[here] += patch.permute(1, 2, 0).cpu().numpy()
+            count[here] += 1
+    return (total / count).astype(np.float32)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Float in [0, 1] -> uint8, rounded to nearest."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def infer_stack(
+    ldr: np.ndarray,
+    chain: DeepChain | None = None,
+    *,
+    method: str = "tiled",
+    tile: int = 512,
+    stride: int = PATCH_STRIDE,
+    device: str | torch.device | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[int, np.ndarray]:
+    """Infer the exposure stack of one photo.
+
+    Parameters
+    ----------
+    ldr
+        uint8 ``(H, W, 3)`` RGB, any size: the middle exposure, EV 0.
+    chain
+        From :func:`load_chain`; by default the shipped weights.
+    method, tile, stride
+        As in :func:`infer_exposure`.
+    device
+        By default a GPU where there is one.
+    progress
+        Called with each EV when it is done.
+
+    Returns
+    -------
+    dict of int to ndarray
+        EV -> uint8 ``(H, W, 3)``, ascending; EV 0 is `ldr` itself.
+
+    Raises
+    ------
+    ReplicationError
+        If the image is not uint8 RGB or the weights cannot be loaded.
+    """
+    images = {0: check_photo(ldr)}
+    chain = chain if chain is not None else load_chain()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    for ev in chain.evs:
+        network = InferenceNetwork(chain[ev]).to(device)
+        inferred = infer_exposure(
+            images[previous_ev(ev)], network, method=method, tile=tile, stride=stride, device=device
+        )
+        images[ev] = to_uint8(inferred)
+        if progress:
+            progress(ev)
+    return dict(sorted(images.items()))
+
+
+def merge_stack(images: dict[int, np.ndarray]) -> np.ndarray:
+    """Merge a stack by Debevec's method with the response estimated from its own images.
+
+    Parameters
+    ----------
+    images
+        EV -> uint8 ``(H, W, 3)``; exposure times are 2^EV.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(H, W, 3)`` linear RGB, relative; source: Sections 4.5 and 6.2.
+    """
+    evs = sorted(images)
+    frames, times = [images[ev] for ev in evs], [2.0**ev for ev in evs]
+    return debevec.merge(frames, times, debevec.estimate_response(frames, times))
+
+
+def reconstruct(ldr: np.ndarray, chain: DeepChain | None = None, **options) -> np.ndarray:
+    """Infer the stack of one photo and merge it into an HDR image.
+
+    Parameters
+    ----------
+    ldr, chain, **options
+        As in :func:`infer_stack`.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(H, W, 3)`` linear RGB, relative radiance.
+
+    Raises
+    ------
+    ReplicationError
+        As in :func:`infer_stack`.
+    """
+    return merge_stack(infer_stack(ldr, chain, **options))

@@ -1,0 +1,498 @@
+"""One training loop for every network of the kit: Eq. 3-4, teacher-forced or chained, resumable.
+
+A run is determined by its data, its :class:`Recipe` and the version of the code: the order of the
+patches and their flips are functions of (seed, epoch), so a killed and resumed run equals an
+uninterrupted one, bitwise on a CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from replication.data.patches import PatchSet
+from replication.errors import ReplicationError
+from replication.files import atomic_path
+from replication.model import previous_ev
+from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, TV_WEIGHT
+
+LOG_COLUMNS = ("step", "patches", "epoch", "loss", "pixel", "tv", "learning_rate", "patches_per_s")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run is trained; the defaults are the paper's (Section 4.3).
+
+    Attributes
+    ----------
+    patches : int
+        Patch visits in all; the paper's is 100 epochs × about 180,000.
+    mode : str
+        ``"teacher"``: every subnetwork takes the true image before it; ``"chained"``: the inferred one,
+        clamped to [0, 1], so that the losses at EV ±1 and ±2 join the one at ±3 (Section 4.3).
+    batch_size, learning_rate, beta1, tv_weight : int, float, float, float
+        Patches per step, Adam's parameters, λ of Eq. 3.
+    schedule : str
+        ``"constant"`` or ``"cosine"`` (to zero at the end).
+    frozen_norm : float
+        Part of the run, at its end, in which batch normalisation uses and keeps its running
+        statistics, as it does when the network is used (DEVIATIONS D7). 0 is the paper's.
+    flips : bool
+        Mirror patches at random.
+    precision : str
+        ``"float32"`` or ``"bfloat16"`` (autocast; weights, losses and updates stay float32).
+    seed : int
+        Of the initial weights (:func:`seeded`) and of the order of the patches.
+    """
+
+    patches: int = 18_000_000
+    mode: str = "teacher"
+    batch_size: int = BATCH_SIZE
+    learning_rate: float = LEARNING_RATE
+    beta1: float = BETA1
+    tv_weight: float = TV_WEIGHT
+    schedule: str = "constant"
+    frozen_norm: float = 0.0
+    flips: bool = False
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        _one_of("mode", self.mode, ("teacher", "chained"))
+        _one_of("schedule", self.schedule, ("constant", "cosine"))
+        _one_of("precision", self.precision, ("float32", "bfloat16"))
+        if self.batch_size < 1 or self.patches < self.batch_size:
+            raise ReplicationError(
+                f"A recipe needs 1 <= batch_size <= patches, not {self.batch_size} and {self.patches}."
+            )
+        if not 0 <= self.frozen_norm <= 1:
+            raise ReplicationError(f"frozen_norm is a part in [0, 1], not {self.frozen_norm}.")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.patches // self.batch_size
+
+    @classmethod
+    def of(cls, values: dict) -> Recipe:
+        """Make a recipe from a mapping; an unknown key raises ReplicationError and lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ReplicationError(f"Unknown recipe key {key!r}; known are {', '.join(known)}.")
+        return cls(**values)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ReplicationError(f"Unknown {name} {value!r}; known are {', '.join(known)}.")
+
+
+def pixel_loss(inferred: Tensor, target: Tensor) -> Tensor:
+    """Eq. 4: the L1 norm over the colour channels, averaged over batch and pixels.
+
+    Parameters
+    ----------
+    inferred, target
+        ``(N, C, H, W)``, float, [0, 1].
+    """
+    return (inferred - target).abs().sum(1).mean()
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Regularisation of Eq. 3: anisotropic total variation per pixel (DEVIATIONS D4).
+
+    Sum of the absolute differences to the right and to the lower neighbour, over the channels, divided
+    by the number of pixels, averaged over the batch. `image` is ``(N, C, H, W)``.
+    """
+    down = (image[..., 1:, :] - image[..., :-1, :]).abs().sum()
+    right = (image[..., :, 1:] - image[..., :, :-1]).abs().sum()
+    return (down + right) / (image.shape[0] * image.shape[-2] * image.shape[-1])
+
+
+def loss(
+    inferred: Tensor, target: Tensor, tv_weight: float = TV_WEIGHT
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 3: pixel loss + λ total variation of the inferred image.
+
+    Returns
+    -------
+    tuple of Tensor
+        The loss and its two parts (the total variation without λ); scalars.
+    """
+    pixel = pixel_loss(inferred, target)
+    variation = total_variation(inferred)
+    return pixel + tv_weight * variation, pixel, variation
+
+
+def chain_losses(
+    networks: dict[int, nn.Module],
+    images: dict[int, Tensor],
+    mode: str,
+    tv_weight: float = TV_WEIGHT,
+) -> Tensor:
+    """Loss summed over the exposures of an arm, and its parts.
+
+    Parameters
+    ----------
+    networks
+        EV -> subnetwork in the order of the chain.
+    images
+        EV -> true patches ``(N, 3, H, W)`` in [0, 1].
+    mode
+        ``"teacher"`` or ``"chained"``, see :class:`Recipe`.
+
+    Returns
+    -------
+    Tensor
+        ``(3,)``: loss, pixel part, total variation part.
+    """
+    inferred: dict[int, Tensor] = {}
+    parts = []
+    for ev, network in networks.items():
+        before = previous_ev(ev)
+        if mode == "chained" and before in inferred:
+            source = inferred[before].clamp(0, 1)
+        else:
+            source = images[before]
+        inferred[ev] = network(source).float()
+        parts.append(torch.stack(loss(inferred[ev], images[ev], tv_weight)))
+    return torch.stack(parts).sum(0)
+
+
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Make a network with initial weights that depend on `seed` alone; the global state is restored."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def _learning_rate(recipe: Recipe, step: int) -> float:
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+
+def _epoch_order(count: int, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    order = torch.randperm(count, generator=generator)
+    flips = torch.rand(count, 2, generator=generator) < 0.5 if recipe.flips else None
+    return order, flips
+
+
+class _Order:
+    """The patches of step s, for any s, without a state to save."""
+
+    def __init__(self, count: int, recipe: Recipe) -> None:
+        self.count, self.recipe = count, recipe
+        self.epochs: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor | None]:
+        first = step * self.recipe.batch_size
+        epochs = range(first // self.count, (first + self.recipe.batch_size - 1) // self.count + 1)
+        self.epochs = {
+            epoch: self.epochs.get(epoch) or _epoch_order(self.count, self.recipe, epoch)
+            for epoch in epochs
+        }
+        order = torch.cat([self.epochs[epoch][0] for epoch in epochs])
+        flips = torch.cat([self.epochs[e][1] for e in epochs]) if self.recipe.flips else None
+        here = slice(first - epochs[0] * self.count, None)
+        size = self.recipe.batch_size
+        return order[here][:size], flips[here][:size] if flips is not None else None
+
+
+def train(
+    networks: dict[int, nn.Module],
+    patches: PatchSet,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    checkpoint_seconds: float = 60.0,
+    log_every: int = 50,
+    stop_after: int | None = None,
+    label: str = "",
+) -> Path:
+    """Train `networks` in place; log, checkpoint, and resume from the checkpoint in `folder` if any.
+
+    Parameters
+    ----------
+    networks
+        EV -> network, in the order of the chain; one entry trains one subnetwork.
+    patches
+        Aligned patches of every EV in use; its device is the device of the training.
+    recipe
+        What to do; a checkpoint of another recipe is refused.
+    folder
+        Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
+    checkpoint_seconds
+        Longest time between two checkpoints: what a kill can lose.
+    log_every
+        Steps per line of the log.
+    stop_after
+        Stop, with a checkpoint, after so many steps of this call (for tests and time slices).
+    label
+        Shown by the progress bar.
+
+    Returns
+    -------
+    Path
+        ``final.safetensors``, or the checkpoint where `stop_after` ended the call before the end.
+
+    Raises
+    ------
+    ReplicationError
+        If the loss is not finite (the last good checkpoint stays), a file cannot be written, or the
+        folder holds a checkpoint of another recipe or network.
+    """
+    folder = Path(folder)
+    checkpoint, final = folder / "checkpoint.safetensors", folder / "final.safetensors"
+    module = nn.ModuleDict({f"{ev:+d}": network for ev, network in networks.items()})
+    module.to(patches.device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(
+        module.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), fused=True
+    )
+    if final.exists():
+        _load_state(final, module, None, recipe)
+        return final
+    step = _load_state(checkpoint, module, optimizer, recipe) if checkpoint.exists() else 0
+    log = _Log(folder / "log.csv", step)
+    order = _Order(len(patches), recipe)
+    freeze_from = recipe.steps - int(recipe.frozen_norm * recipe.steps)
+    end = recipe.steps if stop_after is None else min(recipe.steps, step + stop_after)
+    sums, counted, since, saved = torch.zeros(3, device=patches.device), 0, time.time(), time.time()
+    autocast = torch.autocast(
+        patches.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
+    )
+    bar = tqdm(total=recipe.steps, initial=step, desc=label, unit="step", disable=not _terminal())
+    with bar, log:
+        while step < end:
+            if step >= freeze_from:
+                _freeze_norm(module)
+            for group in optimizer.param_groups:
+                group["lr"] = _learning_rate(recipe, step)
+            indices, flips = order.batch(step)
+            images = patches.gather(indices, flips)
+            with autocast:
+                parts = chain_losses(networks, images, recipe.mode, recipe.tv_weight)
+            optimizer.zero_grad(set_to_none=True)
+            parts[0].backward()
+            optimizer.step()
+            sums += parts.detach()
+            step, counted = step + 1, counted + 1
+            due = step == end or time.time() - saved > checkpoint_seconds
+            if due or step % log_every == 0:
+                mean = (sums / counted).tolist()
+                if not all(map(math.isfinite, mean)):
+                    raise ReplicationError(
+                        f"Training {label or folder} diverged: the loss is not finite near step {step} "
+                        f"of {recipe.steps}; the last good checkpoint is {_or_none(checkpoint)}."
+                    )
+                seen = step * recipe.batch_size
+                rate = counted * recipe.batch_size / max(time.time() - since, 1e-9)
+                if step % log_every == 0 or step == recipe.steps:
+                    log.write(
+                        step,
+                        seen,
+                        seen / len(patches),
+                        *mean,
+                        _learning_rate(recipe, step - 1),
+                        rate,
+                    )
+                    sums.zero_()
+                    counted, since = 0, time.time()
+                bar.set_postfix_str(f"loss {mean[0]:.4f}, {rate:.0f} patches/s", refresh=False)
+            if due:
+                log.flush()
+                _save_state(checkpoint, module, optimizer, recipe, step)
+                saved = time.time()
+            bar.update()
+    module.eval()
+    if step < recipe.steps:
+        return checkpoint
+    _save_state(final, module, None, recipe, step)
+    checkpoint.unlink(missing_ok=True)
+    return final
+
+
+def _terminal() -> bool:
+    """Progress bars belong in a terminal only; papermill and CI read the log instead."""
+    return os.isatty(2)
+
+
+def _or_none(path: Path) -> str:
+    return str(path) if path.exists() else "none"
+
+
+def _freeze_norm(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+
+
+class _Log:
+    """``log.csv``; on resume the lines past the checkpoint are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.rows = [row for row in read_log(path) if row["step"] <= step] if path.exists() else []
+        self.flush()
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.flush()
+
+    def write(self, *values: float) -> None:
+        self.rows.append(dict(zip(LOG_COLUMNS, values, strict=True)))
+
+    def flush(self) -> None:
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(LOG_COLUMNS)
+            for row in self.rows:
+                writer.writerow(
+                    [
+                        int(row["step"]),
+                        int(row["patches"]),
+                        *(f"{row[c]:.6g}" for c in LOG_COLUMNS[2:]),
+                    ]
+                )
+
+
+def read_log(path: str | Path) -> list[dict[str, float]]:
+    """Rows of a ``log.csv``, oldest first, as column -> float (columns: ``LOG_COLUMNS``)."""
+    with open(path, newline="") as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def _save_state(
+    path: Path, module: nn.Module, optimizer: torch.optim.Adam | None, recipe: Recipe, step: int
+) -> None:
+    tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
+    if optimizer is not None:
+        names = dict(module.named_parameters())
+        for name, parameter in names.items():
+            for key, value in optimizer.state[parameter].items():
+                tensors[f"adam.{key}.{name}"] = value
+    metadata = {"recipe": json.dumps(asdict(recipe), sort_keys=True), "step": str(step)}
+    with atomic_path(path) as temporary:
+        write_safetensors(temporary, tensors, metadata)
+
+
+def _load_state(
+    path: Path, module: nn.Module, optimizer: torch.optim.Adam | None, recipe: Recipe
+) -> int:
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("recipe") != json.dumps(asdict(recipe), sort_keys=True):
+        raise ReplicationError(
+            f"{path} belongs to another recipe ({metadata.get('recipe')}); "
+            "choose another folder or delete it to start anew."
+        )
+    state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    load_state(module, state, path)
+    if optimizer is not None:
+        for name, parameter in module.named_parameters():
+            optimizer.state[parameter] = {
+                key: tensors[f"adam.{key}.{name}"].to(
+                    parameter.device,
+                    memory_format=torch.channels_last
+                    if tensors[f"adam.{key}.{name}"].ndim == 4
+                    else torch.preserve_format,
+                )
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    return int(metadata["step"])
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors (moved to the CPU, made contiguous) and string metadata; never a pickle."""
+    try:
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            str(path),
+            metadata=metadata,
+        )
+    except SafetensorError as error:
+        raise ReplicationError(f"Cannot write {path}: {error}.") from error
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises
+    ------
+    ReplicationError
+        If the file is missing, truncated or of another format.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            return {key: stream.get_tensor(key) for key in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ReplicationError(f"No weights at {path}.") from error
+    except (SafetensorError, OSError) as error:
+        raise ReplicationError(f"{path} is no readable safetensors file: {error}.") from error
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
+    """Load a state into a network; a ReplicationError names the first key or shape that differs."""
+    expected = module.state_dict()
+    wrong = sorted(set(expected) ^ set(state)) or [
+        key for key in expected if expected[key].shape != state[key].shape
+    ]
+    if wrong:
+        raise ReplicationError(f"{source} does not fit the network: {wrong[0]!r} differs.")
+    module.load_state_dict(state)
+
+
+def save_weights(network: nn.Module, path: str | Path, metadata: dict[str, object]) -> Path:
+    """Save one network as safetensors with metadata (each value as JSON), whole or not at all.
+
+    Parameters
+    ----------
+    network
+        Whose ``state_dict`` is kept, float32.
+    path
+        ``*.safetensors``.
+    metadata
+        EV, recipe, data hashes, code version, figures; values must be JSON-serialisable.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    text = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
+    with atomic_path(path) as temporary:
+        write_safetensors(temporary, network.state_dict(), text)
+    return Path(path)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> dict[str, object]:
+    """Load what :func:`save_weights` saved into `network`; returns the metadata.
+
+    Raises
+    ------
+    ReplicationError
+        If the file is missing, unreadable, or of another network.
+    """
+    tensors, metadata = read_safetensors(path)
+    load_state(network, tensors, path)
+    return {key: json.loads(value) for key, value in metadata.items()}
+
+
+def evs_needed(evs: Iterable[int]) -> tuple[int, ...]:
+    """Exposures that training the given EVs reads: they and the ones before them, ascending."""
+    return tuple(sorted({e for ev in evs for e in (ev, previous_ev(ev))}))
