@@ -139,9 +139,9 @@ def commit_notebooks(
     path = run_folder / "provenance.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        places = {str(run_folder): f"results/runs/{record['profile']}"}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReplicationError(f"Cannot read {path}: it is not the record of a run.") from error
-    places = {str(run_folder): f"results/runs/{record['profile']}"}
     ready = {}
     for notebook in dict.fromkeys(entry["notebook"] for entry in record["notebooks"].values()):
         target = folder / f"{notebook}.ipynb"

@@ -16,21 +16,7 @@ from replication.model import (
     parameter_count,
 )
 from replication.paper import RECEPTIVE_FIELD
-
-
-def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every normalisation non-trivial statistics, so that folding and sign flips are tested."""
-    generator = torch.Generator().manual_seed(seed)
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (part.weight.data, 0.5, 1.5),
-                (part.bias.data, -1, 1),
-                (part.running_mean, -1, 1),
-                (part.running_var, 0.5, 2),
-            ):
-                tensor.uniform_(low, high, generator=generator)
-    return network
+from tests.conftest import randomise_norms
 
 
 def test_mprelu_is_equation_5():
@@ -71,7 +57,7 @@ def test_mprelu_scripts():
     x = torch.randn(2, 3, 8, 8)
     layer = MPReLU(3)
     assert torch.equal(torch.jit.script(layer)(x), layer(x))
-    network = randomised(nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), MPReLU())).eval()
+    network = randomise_norms(nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), MPReLU())).eval()
     torch.testing.assert_close(torch.jit.script(network)(x), network(x))
 
 
@@ -110,7 +96,7 @@ def test_whole_subnetwork_sees_two_pixels_more():
 
 @pytest.mark.parametrize("activation", ["prelu", "mprelu", "relu", "leaky_relu"])
 def test_residual_is_bounded_and_added(activation):
-    network = randomised(SubNetwork(activation)).eval()
+    network = randomise_norms(SubNetwork(activation)).eval()
     x = torch.rand(1, 3, 33, 20)
     with torch.no_grad():
         residual = network.residual(x)
@@ -119,7 +105,7 @@ def test_residual_is_bounded_and_added(activation):
 
 
 def test_an_mprelu_network_is_a_prelu_network_also_while_training():
-    network = randomised(SubNetwork("mprelu"))
+    network = randomise_norms(SubNetwork("mprelu"))
     twin = as_prelu(network)
     x = torch.rand(4, 3, 40, 40)
     target = x * 0.5
@@ -140,14 +126,14 @@ def test_an_mprelu_network_is_a_prelu_network_also_while_training():
 @pytest.mark.parametrize("activation", ["prelu", "mprelu", "relu", "leaky_relu"])
 @pytest.mark.parametrize("size", [(1, 1), (5, 70), (64, 64)])
 def test_inference_network_is_the_subnetwork(activation, size):
-    network = randomised(SubNetwork(activation)).eval()
+    network = randomise_norms(SubNetwork(activation)).eval()
     x = torch.rand(1, 3, *size)
     with torch.inference_mode():
         torch.testing.assert_close(InferenceNetwork(network)(x), network(x), atol=2e-6, rtol=0)
 
 
 def test_chain_takes_the_clamped_image_before_and_extends():
-    chain = randomised(DeepChain((1, 2, 3, 4, -1))).eval()
+    chain = randomise_norms(DeepChain((1, 2, 3, 4, -1))).eval()
     assert chain.evs == (1, 2, 3, 4, -1)
     x = torch.rand(1, 3, 16, 16)
     with torch.no_grad():

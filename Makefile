@@ -1,0 +1,48 @@
+# Every target builds the virtual environment when it is missing or older than its description.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help data replicate test lint format nbval benchmark report clean
+
+help:
+	@echo "make replicate   fetch the small data set, train briefly, execute the notebooks (10 minutes)"
+	@echo "make test        the test suite"
+	@echo "make lint        ruff check and ruff format --check"
+	@echo "make nbval       re-execute the committed notebooks and compare their checked outputs"
+	@echo "make benchmark   time inference, merging, tone mapping and training"
+	@echo "make report      regenerate the tables from the committed rows"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $(STAMP)
+
+data: $(STAMP)
+	$(BIN)/python -m replication fetch mini
+
+replicate: data
+	$(BIN)/python -m replication run --profile quick --jobs 2
+
+test: data
+	$(BIN)/python -m pytest -n 2 -q --benchmark-disable
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+nbval: data
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -q -p no:cacheprovider notebooks
+
+benchmark: data
+	$(BIN)/python -m pytest -q --benchmark-only --benchmark-columns=min,median,rounds
+
+report: $(STAMP)
+	$(BIN)/python -m replication report
+
+clean:
+	rm -rf results/runs build *.egg-info .pytest_cache .ruff_cache

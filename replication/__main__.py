@@ -1,0 +1,135 @@
+"""The command line: one verb per thing that a user wants to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from replication import __version__
+from replication.errors import ReplicationError
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from replication.data.fetch import fetch
+
+    print(fetch(args.dataset, source_dir=args.source, check=args.check))
+
+
+def _train(args: argparse.Namespace) -> None:
+    from replication.commands import train_command
+
+    values = {key: value for key, value in vars(args).items() if value is not None}
+    train_command(**{k: v for k, v in values.items() if k not in ("call", "verb")})
+
+
+def _run(args: argparse.Namespace) -> None:
+    from replication import runs
+
+    runs.run(
+        args.profile,
+        args.notebook or None,
+        from_notebook=args.from_notebook,
+        jobs=args.jobs,
+        output=args.output,
+        parameters=runs.parse_parameters(args.parameter),
+    )
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from replication.commands import convert_command
+
+    convert_command(
+        args.photo,
+        args.output,
+        weights=args.weights,
+        method=args.method,
+        tile=args.tile,
+        stride=args.stride,
+    )
+
+
+def _report(args: argparse.Namespace) -> None:
+    from replication.commands import report_command
+
+    report_command(check=args.check)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser; each verb's help says what it reads and writes."""
+    top = argparse.ArgumentParser(prog="python -m replication", description=__doc__)
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("convert", help="photos to HDR images")
+    verb.add_argument("photo", nargs="*", type=Path, help="LDR photos; none: a built-in photograph")
+    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    verb.add_argument("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
+    verb.add_argument("--method", default="tiled", choices=("tiled", "whole", "patches"))
+    verb.add_argument("--tile", type=int, default=512, help="tile side in pixels")
+    verb.add_argument("--stride", type=int, default=10, help="of --method patches; the paper has 1")
+    verb.set_defaults(call=_convert)
+
+    verb = verbs.add_parser("fetch", help="get a data set, every file verified")
+    verb.add_argument("dataset", help="mini, openstacks or vds")
+    verb.add_argument("--from", dest="source", type=Path, metavar="DIR", help="an existing copy")
+    verb.add_argument("--check", action="store_true", help="only verify what is there")
+    verb.set_defaults(call=_fetch)
+
+    verb = verbs.add_parser("train", help="train one subnetwork, or an arm of the chain")
+    verb.add_argument(
+        "--ev", type=int, nargs="+", required=True, help="e.g. 1, or 1 2 3 --mode chained"
+    )
+    verb.add_argument("--dataset", default="mini")
+    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    verb.add_argument("--init", type=Path, metavar="DIR", help="start from these weights")
+    verb.add_argument(
+        "--inferred-from", type=Path, metavar="DIR", help="train on images that these weights infer"
+    )
+    verb.add_argument("--activation", help="default: the paper's for the EV")
+    verb.add_argument("--patches", type=int, help="patch visits in all")
+    verb.add_argument("--mode", choices=("teacher", "chained"))
+    verb.add_argument("--batch-size", type=int)
+    verb.add_argument("--learning-rate", type=float)
+    verb.add_argument("--schedule", choices=("constant", "cosine"))
+    verb.add_argument("--frozen-norm", type=float)
+    verb.add_argument("--flips", action="store_true", default=None)
+    verb.add_argument("--precision", choices=("float32", "bfloat16"))
+    verb.add_argument("--seed", type=int)
+    verb.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
+    verb.add_argument("--threads", type=int, help="CPU threads of torch")
+    verb.set_defaults(call=_train)
+
+    verb = verbs.add_parser("run", help="execute the notebooks headlessly")
+    verb.add_argument("notebook", nargs="*", help="e.g. 06_ldr_stacks; none: all of the profile")
+    verb.add_argument("--profile", default="quick")
+    verb.add_argument("--from-notebook", metavar="NOTEBOOK", help="resume there")
+    verb.add_argument("--jobs", type=int, default=1, help="processes for the six EVs")
+    verb.add_argument("--output", type=Path, metavar="DIR", help="default: results/runs/PROFILE")
+    verb.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    verb.set_defaults(call=_run)
+
+    verb = verbs.add_parser("report", help="regenerate the tables from the committed rows")
+    verb.add_argument("--check", action="store_true", help="only say whether they are up to date")
+    verb.set_defaults(call=_report)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0 on success, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
+    args = parser().parse_args(arguments)
+    try:
+        args.call(args)
+    except ReplicationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("error: interrupted; no file is half-written.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

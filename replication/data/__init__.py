@@ -1,0 +1,1 @@
+"""Data: exposure values, a virtual camera, exposure stacks, training patches and fetching."""

@@ -1,0 +1,447 @@
+"""Figures: each function draws one and returns it; the same method has the same colour everywhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
+from torch import nn
+
+from replication.errors import ReplicationError
+from replication.files import atomic_path
+from replication.model import DeepChain, SubNetwork, previous_ev
+
+COLOURS = {
+    "ground_truth": "#000000",
+    "paper": "#999999",
+    "identity": "#56B4E9",
+    "tone_curve": "#E69F00",
+    "tone_curve_unrounded": "#F0E442",
+    "deep_chain": "#0072B2",
+    "huo": "#009E73",
+    "kovaleski_oliveira": "#CC79A7",
+    "masia": "#D55E00",
+    "mprelu": "#0072B2",
+    "prelu": "#D55E00",
+}
+"""Okabe and Ito's colour-blind safe palette, one colour per method."""
+
+LABELS = {
+    "ground_truth": "ground truth",
+    "paper": "paper",
+    "identity": "EV 0 unchanged",
+    "tone_curve": "tone curve",
+    "tone_curve_unrounded": "tone curve, unrounded",
+    "deep_chain": "deep chain",
+    "huo": "Huo [14]",
+    "kovaleski_oliveira": "Kovaleski-Oliveira [19]",
+    "masia": "Masia [24]",
+    "mprelu": "MPReLU",
+    "prelu": "PReLU",
+}
+"""What a method is called in figures and tables."""
+
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
+
+MAXIMUM_BYTES = 300_000
+WIDTH = 7.2  # inches: a printed text width with margins
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
+    """Save as PNG of at most 300 KB, reducing colours, then resolution, only if it must.
+
+    Parameters
+    ----------
+    figure
+        Any figure.
+    path
+        ``*.png``; written whole or not at all.
+    dpi
+        Resolution to start from.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ReplicationError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    for resolution in (dpi, 0.8 * dpi, 0.65 * dpi, 0.5 * dpi):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=resolution, bbox_inches="tight", metadata={"Software": None})
+        if buffer.tell() > MAXIMUM_BYTES:
+            picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            buffer = io.BytesIO()
+            picture.save(buffer, "png", optimize=True)
+        if buffer.tell() <= MAXIMUM_BYTES:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(buffer.getvalue())
+            return path
+    raise ReplicationError(f"Figure {path} cannot be kept below {MAXIMUM_BYTES // 1000} KB.")
+
+
+def ev_label(ev: int) -> str:
+    """``EV 0``, ``EV +1``, ``EV -1`` … with a true minus sign."""
+    return "EV 0" if ev == 0 else f"EV {ev:+d}".replace("-", "\N{MINUS SIGN}")
+
+
+def _picture(axes: Axes, image: np.ndarray, **options) -> None:
+    axes.imshow(image, interpolation="area" if max(image.shape[:2]) > 400 else "nearest", **options)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def stacks_figure(rows: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+    """Exposure stacks, one per row, EVs from left to right (Figures 5 and 6).
+
+    Parameters
+    ----------
+    rows
+        Row label -> EV -> uint8 ``(H, W, 3)``; the rows share their EVs.
+    """
+    evs = sorted(next(iter(rows.values())))
+    height, width = next(iter(next(iter(rows.values())).values())).shape[:2]
+    size = (WIDTH, WIDTH / len(evs) * height / width * len(rows) + 0.25)
+    figure, grid = plt.subplots(
+        len(rows),
+        len(evs),
+        figsize=size,
+        squeeze=False,
+        gridspec_kw={"wspace": 0.03, "hspace": 0.05},
+    )
+    for line, (label, images) in zip(grid, rows.items(), strict=True):
+        for axes, ev in zip(line, evs, strict=True):
+            _picture(axes, images[ev])
+        line[0].set_ylabel(label, fontsize=7)
+    for axes, ev in zip(grid[0], evs, strict=True):
+        axes.set_title(ev_label(ev), fontsize=8, pad=3)
+    return figure
+
+
+def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4) -> Figure:
+    """Titled pictures in a grid.
+
+    Parameters
+    ----------
+    pictures
+        Title -> uint8 or float in [0, 1], ``(H, W, 3)``, all of one size.
+    columns
+        Pictures per line.
+    """
+    columns = min(columns, len(pictures))
+    lines = -(-len(pictures) // columns)
+    height, width = next(iter(pictures.values())).shape[:2]
+    size = (WIDTH, (WIDTH / columns * height / width + 0.25) * lines)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.18}
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (title, image) in zip(grid.flat, pictures.items(), strict=False):
+        axes.axis("on")
+        _picture(axes, image)
+        axes.set_title(title, fontsize=8, pad=3)
+    return figure
+
+
+def difference_figure(
+    truth: Mapping[int, np.ndarray],
+    inferred: Mapping[str, Mapping[int, np.ndarray]],
+    limit: int = 64,
+) -> Figure:
+    """Figure 6 with its errors: true stack, then each method's stack and its absolute difference.
+
+    Parameters
+    ----------
+    truth
+        EV -> uint8 ``(H, W, 3)``.
+    inferred
+        Method -> EV -> uint8 ``(H, W, 3)``.
+    limit
+        Largest difference on the colour scale, in levels of 255.
+    """
+    evs = [ev for ev in sorted(truth) if ev != 0]
+    height, width = truth[0].shape[:2]
+    lines = 1 + 2 * len(inferred)
+    size = (WIDTH, WIDTH / len(evs) * height / width * lines + 0.6)
+    figure, grid = plt.subplots(
+        lines, len(evs), figsize=size, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.05}
+    )
+    shown = None
+    for column, ev in enumerate(evs):
+        _picture(grid[0, column], truth[ev])
+        grid[0, column].set_title(ev_label(ev), fontsize=8, pad=3)
+        for number, images in enumerate(inferred.values()):
+            _picture(grid[1 + 2 * number, column], images[ev])
+            error = np.abs(images[ev].astype(np.int16) - truth[ev]).mean(-1)
+            axes = grid[2 + 2 * number, column]
+            shown = axes.imshow(error, cmap="viridis", vmin=0, vmax=limit, interpolation="area")
+            axes.set_xticks([])
+            axes.set_yticks([])
+    grid[0, 0].set_ylabel("ground truth", fontsize=7)
+    for number, method in enumerate(inferred):
+        grid[1 + 2 * number, 0].set_ylabel(LABELS.get(method, method), fontsize=7)
+        grid[2 + 2 * number, 0].set_ylabel("|difference|", fontsize=7)
+    bar = figure.colorbar(
+        shown, ax=grid, orientation="horizontal", fraction=0.03, pad=0.02, aspect=60
+    )
+    bar.set_label("absolute difference to the ground truth, mean of RGB, levels of 255", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def psnr_figure(
+    summary: pd.DataFrame, paper: Mapping[int, Mapping[str, tuple[float, float]]], title: str = ""
+) -> Figure:
+    """PSNR over EV, a line per method, σ over the scenes as a bar, the paper's values beside them.
+
+    Parameters
+    ----------
+    summary
+        Columns ``method``, ``ev``, ``psnr_mean``, ``psnr_sigma`` (dB).
+    paper
+        As :data:`replication.paper.TABLE4`.
+    title
+        Data set and split.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
+    markers = iter("os^Dv<>P")
+    methods = [m for m in LABELS if m in set(summary["method"])]
+    series = {m: summary[summary["method"] == m].set_index("ev") for m in methods}
+    lines = {m: (t["psnr_mean"], t["psnr_sigma"]) for m, t in series.items()}
+    lines["paper"] = tuple(
+        pd.Series({ev: scores["psnr"][part] for ev, scores in paper.items()}) for part in (0, 1)
+    )
+    offsets = np.linspace(-0.18, 0.18, len(lines))
+    for offset, (method, (mean, sigma)) in zip(offsets, lines.items(), strict=True):
+        evs = sorted(mean.index)
+        axes.errorbar(
+            np.array(evs) + offset,
+            mean[evs],
+            sigma[evs],
+            fmt=next(markers) + ("--" if method == "paper" else "-"),
+            color=COLOURS[method],
+            label=LABELS[method],
+            capsize=2,
+            linewidth=1.2,
+            markersize=4,
+        )
+    axes.set_xticks(sorted(paper), [ev_label(ev) for ev in sorted(paper)])
+    axes.set_xlabel("exposure of the inferred image")
+    axes.set_ylabel("PSNR in dB (mean ± σ over scenes)")
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    return figure
+
+
+def curves_figure(
+    x: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, **options
+) -> Figure:
+    """Lines over a common abscissa.
+
+    Parameters
+    ----------
+    x
+        ``(n,)``.
+    curves
+        Label -> ``(n,)``.
+    xlabel, ylabel
+        Axis labels with units.
+    **options
+        Properties of the axes, e.g. ``xscale="log"``.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
+    for number, (label, y) in enumerate(curves.items()):
+        style = {"color": _LINES[number % 6], "linestyle": _STYLES[number % 6], "linewidth": 1.3}
+        axes.plot(x, y, label=label, **style)
+    axes.set(xlabel=xlabel, ylabel=ylabel, **options)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def training_figure(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Loss (Eq. 3) over patches seen, a line per run, on logarithmic axes.
+
+    Parameters
+    ----------
+    logs
+        Label -> rows of :func:`replication.train.read_log`.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
+    for number, (label, rows) in enumerate(logs.items()):
+        axes.plot(
+            [row["patches"] for row in rows],
+            [row["loss"] for row in rows],
+            color=_LINES[number % 6],
+            linestyle=_STYLES[number % 6],
+            linewidth=1.2,
+            label=label,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("patches seen")
+    axes.set_ylabel("training loss, Eq. 3\n(images in [0, 1], sum over RGB)")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def activation_figure(functions: Mapping[str, nn.Module]) -> Figure:
+    """Activations and their slopes, side by side.
+
+    Parameters
+    ----------
+    functions
+        ``"mprelu"``, ``"prelu"`` … -> module.
+    """
+    import torch
+
+    x = torch.linspace(-2, 2, 401, requires_grad=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.6))
+    for style, (name, function) in zip(("-", "--", ":", "-."), functions.items(), strict=False):
+        y = function(x.view(1, 1, -1)).view(-1)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        options = {"color": COLOURS.get(name), "linestyle": style, "label": LABELS.get(name, name)}
+        left.plot(x.detach(), y.detach(), **options)
+        right.plot(x.detach(), slope, **options)
+    left.set_ylabel("output")
+    right.set_ylabel("slope")
+    for axes in (left, right):
+        axes.set_xlabel("input of the activation")
+        axes.grid(alpha=0.3)
+    left.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def _box(axes: Axes, x: float, y: float, text: str, colour: str, width=1.0, height=0.62) -> None:
+    axes.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y - height / 2),
+            width,
+            height,
+            boxstyle="round,pad=0.02,rounding_size=0.06",
+            facecolor=colour,
+            edgecolor="black",
+            linewidth=0.7,
+        )
+    )
+    axes.text(x, y, text, ha="center", va="center", fontsize=6.2)
+
+
+def _arrow(axes: Axes, start, end, bend: float = 0.0, colour="black") -> None:
+    axes.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=7,
+            linewidth=0.7,
+            color=colour,
+            connectionstyle=f"arc3,rad={bend}",
+        )
+    )
+
+
+def chain_figure(chain: DeepChain) -> Figure:
+    """Figure 3, drawn from the model: which subnetwork takes which image.
+
+    Parameters
+    ----------
+    chain
+        Its EVs and activations are read off the object.
+    """
+    reach = max(abs(ev) for ev in chain.evs)
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.6))
+    place = {0: (0.0, 0.0)}
+    for ev in chain.evs:
+        place[ev] = (2.6 * abs(ev), 0.75 if ev > 0 else -0.75)
+    _box(axes, 0, 0, "LDR image\nEV 0", "#DDDDDD")
+    for ev in chain.evs:
+        x, y = place[ev]
+        activation = LABELS.get(chain[ev].activation, chain[ev].activation)
+        _box(axes, x - 1.3, y, f"subnetwork\n{activation}", "#CFE3F2" if ev > 0 else "#F6DCC8")
+        _box(axes, x, y, f"inferred\n{ev_label(ev)}", "#DDDDDD")
+        source = place[previous_ev(ev)]
+        _arrow(axes, (source[0] + 0.52, source[1]), (x - 1.84, y))
+        _arrow(axes, (x - 0.78, y), (x - 0.52, y))
+    end = 2.6 * reach + 1.7
+    _box(axes, end, 0, "Debevec\nHDR image", "#CDEBDD")
+    for side in (1, -1):
+        _arrow(axes, (2.6 * reach + 0.3 * 1, 0.42 * side), (end - 0.54, 0.1 * side))
+    axes.text(end, -0.62, "all seven exposures", fontsize=6, ha="center")
+    axes.set_xlim(-0.7, end + 0.7)
+    axes.set_ylim(-1.2, 1.2)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    return figure
+
+
+def subnetwork_figure(network: SubNetwork) -> Figure:
+    """Figure 4, drawn from the model: kernels, dilations and widths are read off the layers.
+
+    Parameters
+    ----------
+    network
+        The subnetwork to draw.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.7))
+    activation = LABELS.get(network.activation, network.activation)
+    step, blocks = 1.3, len(network.features)
+    _box(axes, -step, 0, "image\nEV i", "#DDDDDD", 0.9)
+    joined = blocks * step + 0.1
+    for number, block in enumerate(network.features):
+        x, layer = number * step, block[0]
+        size = f"{layer.kernel_size[0]}×{layer.kernel_size[1]}"
+        text = f"{size}\ndil. {layer.dilation[0]}\n{layer.out_channels} ch"
+        _box(axes, x, 0, text, "#CFE3F2", 0.95, 1.0)
+        _arrow(axes, (x - step + 0.46, 0), (x - 0.47, 0))
+        if number < blocks - 1:
+            _arrow(axes, (x, 0.52), (joined - 0.1, 0.62), -0.25, "#888888")
+    _arrow(axes, (joined - step + 0.4, 0), (joined - 0.46, 0))
+    _box(axes, joined, 0, f"concat\n{network.r1[0].in_channels} ch", "#EEEEEE", 0.95, 1.2)
+    first, second = joined + 1.6, joined + 3.0
+    places = {"r1": (0.5 * (first + second), 0.75), "r2": (first, -0.75), "r3": (second, -0.75)}
+    for name, (x, y) in places.items():
+        layer = getattr(network, name)[0]
+        size = f"{layer.kernel_size[0]}×{layer.kernel_size[1]}"
+        _box(axes, x, y, f"{name} {size}\n{layer.out_channels} ch", "#F6DCC8", 1.0, 0.8)
+    _arrow(axes, (joined + 0.5, 0.25), (places["r1"][0] - 0.52, 0.75))
+    _arrow(axes, (joined + 0.5, -0.25), (first - 0.52, -0.7))
+    _arrow(axes, (first + 0.5, -0.75), (second - 0.5, -0.75))
+    end = second + 1.45
+    _box(axes, end, 0, f"concat\n{network.r4.in_channels} ch\nr4 1×1\ntanh", "#F6DCC8", 1.0, 1.4)
+    _arrow(axes, (places["r1"][0] + 0.52, 0.75), (end - 0.52, 0.25))
+    _arrow(axes, (second + 0.52, -0.7), (end - 0.52, -0.25))
+    axes.text(end + 0.95, 0, "+", fontsize=12, ha="center", va="center")
+    _arrow(axes, (end + 0.5, 0), (end + 0.8, 0))
+    _arrow(axes, (end + 1.1, 0), (end + 1.42, 0))
+    _box(axes, end + 1.9, 0, "image\nEV j", "#DDDDDD", 0.9)
+    low = -1.75
+    axes.plot([-step, -step, end + 0.95], [-0.34, low, low], color="black", linewidth=0.7)
+    _arrow(axes, (end + 0.95, low), (end + 0.95, -0.2))
+    middle = 0.5 * joined
+    axes.text(
+        middle, low + 0.12, "residual learning: the input is added", fontsize=6.5, ha="center"
+    )
+    note = f"every convolution but r4 is followed by batch normalisation and {activation}"
+    axes.text(middle, 2.1, note, fontsize=6.5, ha="center")
+    axes.set_xlim(-2, end + 2.6)
+    axes.set_ylim(-2, 2.4)
+    axes.axis("off")
+    return figure
