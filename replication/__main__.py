@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from replication import __version__
 from replication.errors import ReplicationError
@@ -20,9 +21,12 @@ def _fetch(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from replication.commands import train_command
+    from replication.reconstruct import weights_path
 
-    values = {key: value for key, value in vars(args).items() if value is not None}
-    train_command(**{k: v for k, v in values.items() if k not in ("call", "verb")})
+    given = {k: v for k, v in vars(args).items() if k not in ("call", "verb") and v is not None}
+    there = all(weights_path(ev, args.output).exists() for ev in args.ev)
+    for ev, path in train_command(**given).items():
+        print(f"EV {ev:+d}: {path}{' (was trained already)' if there else ''}")
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -54,12 +58,19 @@ def _convert(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from replication.commands import report_command
 
-    report_command(check=args.check)
+    report_command(check=args.check, score=args.score)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are told as all others are: on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ReplicationError(f"{message}; see `{self.prog} --help`.")
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser; each verb's help says what it reads and writes."""
-    top = argparse.ArgumentParser(prog="python -m replication", description=__doc__)
+    top = _Parser(prog="python -m replication", description=__doc__)
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -113,22 +124,26 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("report", help="regenerate the tables from the committed rows")
     verb.add_argument("--check", action="store_true", help="only say whether they are up to date")
+    verb.add_argument("--score", action="store_true", help="score the shipped weights anew first")
     verb.set_defaults(call=_report)
     return top
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
-    args = parser().parse_args(arguments)
     try:
+        args = parser().parse_args(arguments)
         args.call(args)
-    except ReplicationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return 0
     except KeyboardInterrupt:
-        print("error: interrupted; no file is half-written.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+        status, message = EXIT_INTERRUPTED, "interrupted; no file is half-written."
+    except ReplicationError as error:
+        status, message = EXIT_BAD_INPUT, str(error)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        status, message = EXIT_BAD_INPUT, f"{error.strerror or error}{where}."
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

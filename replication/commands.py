@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from skimage.data import coffee
 from tqdm.auto import tqdm
 
-from replication import __version__
+from replication import __version__, evaluate, report
 from replication.data.patches import PatchSet
 from replication.data.stacks import dataset_hash, load_stacks
 from replication.errors import ReplicationError
 from replication.files import sha256_file
 from replication.hdr import io, reinhard
 from replication.model import InferenceNetwork, SubNetwork, activation_for, chain_evs, previous_ev
+from replication.provenance import write_provenance
 from replication.reconstruct import (
     infer_exposure,
     infer_stack,
@@ -76,12 +77,12 @@ def convert_command(
         raise ReplicationError(
             f"Two photos are named {twice[0]!r}: they would write the same files."
         )
+    _check_folder(output)
     chain = load_chain(weights)
     failures = []
     sources = list(photos) or [None]
-    bar = tqdm(total=len(sources) * len(chain.evs), unit="image", disable=None)
-    with bar:
-        for name, photo in zip(names, sources, strict=True):
+    with tqdm(total=len(sources) * len(chain.evs), unit="image", disable=None) as bar:
+        for number, (name, photo) in enumerate(zip(names, sources, strict=True), 1):
             bar.set_description(name)
             try:
                 ldr = coffee() if photo is None else io.read_image(photo)
@@ -95,34 +96,42 @@ def convert_command(
                 )
                 _write_results(output, name, images)
             except ReplicationError as error:
-                failures.append(str(error))
-                bar.write(f"error: {error}", file=sys.stderr)
+                failures.append(str(error).rstrip("."))
+                bar.write(f"{name}: not converted")
             else:
                 bar.write(f"{name}: {output / name}.hdr, .exr, _tonemapped.png, _stack/")
+            bar.update(number * len(chain.evs) - bar.n)
     if failures:
-        raise ReplicationError(
-            f"{len(failures)} of {len(sources)} photos could not be converted (said above)."
-        )
+        count = f"{len(failures)} of {len(sources)} photos could not be converted: "
+        raise ReplicationError(f"{count if len(sources) > 1 else ''}{'; '.join(failures)}.")
+
+
+def _check_folder(path: Path) -> None:
+    """Raise unless `path` is a folder that can be written to, or can be made."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise ReplicationError(f"Cannot write to {path}: {there} is not a folder.")
+    if not os.access(there, os.W_OK):
+        raise ReplicationError(f"Cannot write to {path}: no permission to write in {there}.")
 
 
 def _write_results(output: Path, name: str, images: dict[int, np.ndarray]) -> None:
-    """Write everything about one photo beside its place, then move it there: all or nothing."""
+    """Write everything about one photo into a temporary folder, then move it to its place."""
     hdr = merge_stack(images)
-    part = output / f".{name}.part"
     try:
-        io.write_hdr(part / f"{name}.hdr", hdr)
-        io.write_hdr(part / f"{name}.exr", hdr)
-        io.write_png(part / f"{name}_tonemapped.png", reinhard.tone_map(hdr))
-        for ev, image in images.items():
-            io.write_png(part / f"{name}_stack" / f"ev{ev:+d}.png", image)
-        for path in sorted(p for p in part.rglob("*") if p.is_file()):
-            target = output / path.relative_to(part)
-            target.parent.mkdir(exist_ok=True)
-            path.replace(target)
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(".part", f".{name}.", output) as part:
+            part = Path(part)
+            io.write_hdr(part / f"{name}.hdr", hdr)
+            io.write_hdr(part / f"{name}.exr", hdr)
+            io.write_png(part / f"{name}_tonemapped.png", reinhard.tone_map(hdr))
+            for ev, image in images.items():
+                io.write_png(part / f"{name}_stack" / f"ev{ev:+d}.png", image)
+            (output / f"{name}_stack").mkdir(exist_ok=True)
+            for path in sorted(p for p in part.rglob("*") if p.is_file()):
+                path.replace(output / path.relative_to(part))
     except OSError as error:
         raise ReplicationError(f"Cannot write to {output}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def train_command(
@@ -176,23 +185,36 @@ def train_command(
     evs = chain_evs(ev) if plan.mode == "chained" else tuple(dict.fromkeys(ev))
     if 0 in evs:
         raise ReplicationError("EV +0 is the photo itself; there is nothing to train.")
+    _check_folder(output)
     written = {one: weights_path(one, output) for one in evs}
+    facts = {
+        one: {
+            "ev": one,
+            "activation": activation or activation_for(one),
+            "recipe": asdict(plan),
+            "dataset": dataset,
+            "init": None if init is None else _weights_hash(weights_path(one, init)),
+            "inputs": "true" if inferred_from is None else "inferred",
+        }
+        for one in evs
+    }
     if all(path.exists() for path in written.values()):
-        for path in written.values():
-            _same_recipe(path, plan)
+        for one, path in written.items():
+            _check_same(path, facts[one])
         return written
-    if threads:
+    if threads is not None:
+        if threads < 1:
+            raise ReplicationError(f"The number of threads must be positive, not {threads}.")
         torch.set_num_threads(threads)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ReplicationError(f"Device {device} is not available here; --device cpu is.")
+    _check_device(device)
     stacks = load_stacks(dataset, split="train")
     images = [dict(stack.images) for stack in stacks]
     if inferred_from is not None:
         _replace_inputs(images, evs, inferred_from, device)
     patches = PatchSet(images, evs_needed(evs), device=device)
     networks = {
-        one: seeded(lambda one=one: SubNetwork(activation or activation_for(one)), plan.seed + one)
+        one: seeded(lambda one=one: SubNetwork(facts[one]["activation"]), plan.seed + one)
         for one in evs
     }
     if init is not None:
@@ -201,15 +223,9 @@ def train_command(
     name = label or " ".join(f"EV {one:+d}" for one in evs)
     final = train(networks, patches, plan, output, label=name)
     for one, network in networks.items():
-        metadata = {
-            "ev": one,
-            "activation": network.activation,
-            "recipe": asdict(plan),
-            "dataset": dataset,
+        metadata = facts[one] | {
             "data_hash": dataset_hash(stacks),
             "patches_in_data": len(patches),
-            "init": sha256_file(weights_path(one, init)) if init else None,
-            "inputs": "inferred" if inferred_from else "true",
             "device": device,
             "code_version": __version__,
         }
@@ -225,8 +241,7 @@ def _replace_inputs(
     if len(evs) > 1:
         raise ReplicationError("Training on inferred images takes one EV at a time.")
     (ev,) = evs
-    path = [one for one in chain_evs(range(0, ev, 1 if ev > 0 else -1)[1:]) if one]
-    for one in path:
+    for one in range(1, ev) if ev > 0 else range(-1, ev, -1):
         network = SubNetwork(activation_for(one))
         load_weights(network, weights_path(one, folder))
         network = InferenceNetwork(network).to(device)
@@ -234,14 +249,75 @@ def _replace_inputs(
             scene[one] = to_uint8(infer_exposure(scene[previous_ev(one)], network, device=device))
 
 
-def _same_recipe(path: Path, plan: Recipe) -> None:
-    trained = json.loads(read_safetensors(path)[1].get("recipe", "null"))
-    if trained != asdict(plan):
-        raise ReplicationError(f"{path} was trained by another recipe; choose another folder.")
+def _weights_hash(path: Path) -> str:
+    if not path.is_file():
+        raise ReplicationError(f"No weights at {path}.")
+    return sha256_file(path)
 
 
-def report_command(*, check: bool = False) -> None:
-    """Regenerate (or, with `check`, compare) the tables in README.md and results/ from the rows."""
-    from replication.report import update_tables
+def _check_device(device: str) -> None:
+    """Raise unless torch can compute on `device`."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = None
+    if kind not in ("cpu", "cuda"):
+        raise ReplicationError(f"Unknown device {device!r}; known are cpu and cuda.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ReplicationError(f"Device {device} is not available here; --device cpu is.")
 
-    update_tables(check=check)
+
+def _check_same(path: Path, facts: dict) -> None:
+    """Raise if finished weights were trained in another way than is asked for now."""
+    metadata = read_safetensors(path)[1]
+    for key, value in facts.items():
+        if json.loads(metadata.get(key, "null")) != value:
+            raise ReplicationError(
+                f"{path} was trained with another {key}, {metadata.get(key, 'unknown')}; "
+                "choose another folder."
+            )
+
+
+def report_command(*, check: bool = False, score: bool = False) -> None:
+    """Regenerate the tables in README.md and results/REPORT.md from the committed rows.
+
+    Parameters
+    ----------
+    check
+        Only compare; raise where a table is not what the rows say.
+    score
+        First score the shipped weights and the baselines on `hdrps`, `empa` and `mini` anew (a few
+        minutes) and replace the rows; for whoever has changed the weights.
+
+    Raises
+    ------
+    ReplicationError
+        If a data set is absent, rows are missing, or (with `check`) a table is out of date.
+    """
+    if score:
+        _score_reference()
+    report.update_tables(check=check)
+
+
+def _score_reference() -> None:
+    everything = [*load_stacks("openstacks"), *load_stacks("mini")]
+    test = [stack for stack in everything if stack.split == "test"]
+    methods = [
+        evaluate.identity(),
+        evaluate.tone_curves(),
+        evaluate.tone_curves(rounded=False),
+        evaluate.deep_chain(),
+    ]
+    tables = report.REFERENCE / "tables"
+    rows = evaluate.exposure_rows(everything, methods[:1], table="table1")
+    report.write_rows(tables / "table1.csv", rows)
+    report.write_rows(tables / "table4.csv", evaluate.exposure_rows(test, methods))
+    hashes = {
+        name: dataset_hash([stack for stack in everything if stack.dataset == name])
+        for name in ("hdrps", "empa", "mini")
+    }
+    write_provenance(
+        report.REFERENCE / "provenance.json",
+        data_hashes=hashes,
+        weights_hash=methods[-1].weights_hash,
+    )

@@ -52,12 +52,16 @@ LABELS = {
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
+_ROW_LABEL = {"fontsize": 6.5, "rotation": 0, "ha": "right", "va": "center"}
+
 MAXIMUM_BYTES = 300_000
 WIDTH = 7.2  # inches: a printed text width with margins
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
-    """Save as PNG of at most 300 KB, reducing colours, then resolution, only if it must.
+def save_figure(
+    figure: Figure, path: str | Path, *, dpi: int = 150, maximum_bytes: int = MAXIMUM_BYTES
+) -> Path:
+    """Save as PNG of limited size, reducing colours, then resolution, only if it must.
 
     Parameters
     ----------
@@ -67,6 +71,8 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
         ``*.png``; written whole or not at all.
     dpi
         Resolution to start from.
+    maximum_bytes
+        Limit of the file, 300 KB unless told.
 
     Returns
     -------
@@ -79,18 +85,39 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
         If the file cannot be written.
     """
     path = Path(path)
-    for resolution in (dpi, 0.8 * dpi, 0.65 * dpi, 0.5 * dpi):
+    for resolution in (dpi, 0.8 * dpi, 0.65 * dpi, 0.5 * dpi, 0.4 * dpi):
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=resolution, bbox_inches="tight", metadata={"Software": None})
-        if buffer.tell() > MAXIMUM_BYTES:
+        if buffer.tell() > maximum_bytes:
             picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
             buffer = io.BytesIO()
             picture.save(buffer, "png", optimize=True)
-        if buffer.tell() <= MAXIMUM_BYTES:
+        if buffer.tell() <= maximum_bytes:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(buffer.getvalue())
             return path
-    raise ReplicationError(f"Figure {path} cannot be kept below {MAXIMUM_BYTES // 1000} KB.")
+    raise ReplicationError(f"Figure {path} cannot be kept below {maximum_bytes // 1000} KB.")
+
+
+def show(figure: Figure, path: str | Path, *, kilobytes: int = 110):
+    """Save a figure and return the file for a notebook to display: what is shown is what is kept.
+
+    Parameters
+    ----------
+    figure, path
+        As in :func:`save_figure`; the figure is closed.
+    kilobytes
+        Limit of the file, so that notebooks stay small.
+
+    Returns
+    -------
+    IPython.display.Image
+    """
+    from IPython.display import Image as Displayed
+
+    save_figure(figure, path, maximum_bytes=1000 * kilobytes)
+    plt.close(figure)
+    return Displayed(filename=str(path))
 
 
 def ev_label(ev: int) -> str:
@@ -99,7 +126,7 @@ def ev_label(ev: int) -> str:
 
 
 def _picture(axes: Axes, image: np.ndarray, **options) -> None:
-    axes.imshow(image, interpolation="area" if max(image.shape[:2]) > 400 else "nearest", **options)
+    axes.imshow(image, interpolation="antialiased", **options)
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -125,7 +152,7 @@ def stacks_figure(rows: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     for line, (label, images) in zip(grid, rows.items(), strict=True):
         for axes, ev in zip(line, evs, strict=True):
             _picture(axes, images[ev])
-        line[0].set_ylabel(label, fontsize=7)
+        line[0].set_ylabel(label, **_ROW_LABEL)
     for axes, ev in zip(grid[0], evs, strict=True):
         axes.set_title(ev_label(ev), fontsize=8, pad=3)
     return figure
@@ -188,13 +215,17 @@ def difference_figure(
             _picture(grid[1 + 2 * number, column], images[ev])
             error = np.abs(images[ev].astype(np.int16) - truth[ev]).mean(-1)
             axes = grid[2 + 2 * number, column]
-            shown = axes.imshow(error, cmap="viridis", vmin=0, vmax=limit, interpolation="area")
+            shown = axes.imshow(
+                error, cmap="viridis", vmin=0, vmax=limit, interpolation="antialiased"
+            )
             axes.set_xticks([])
             axes.set_yticks([])
-    grid[0, 0].set_ylabel("ground truth", fontsize=7)
+    grid[0, 0].set_ylabel("ground\ntruth", **_ROW_LABEL)
     for number, method in enumerate(inferred):
-        grid[1 + 2 * number, 0].set_ylabel(LABELS.get(method, method), fontsize=7)
-        grid[2 + 2 * number, 0].set_ylabel("|difference|", fontsize=7)
+        grid[1 + 2 * number, 0].set_ylabel(
+            LABELS.get(method, method).replace(" ", "\n"), **_ROW_LABEL
+        )
+        grid[2 + 2 * number, 0].set_ylabel("absolute\ndifference", **_ROW_LABEL)
     bar = figure.colorbar(
         shown, ax=grid, orientation="horizontal", fraction=0.03, pad=0.02, aspect=60
     )

@@ -33,6 +33,19 @@ def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
     return Path(folder) / f"ev{ev:+d}.safetensors"
 
 
+def weights_folder(name: str, run: str | Path) -> Path:
+    """Folder of the weights that a notebook's parameter `weights` names.
+
+    Parameters
+    ----------
+    name
+        ``"reference"``: the shipped weights; ``"run"``: what this run has trained; else a folder.
+    run
+        The run's folder.
+    """
+    return {"reference": WEIGHTS, "run": Path(run) / "weights"}.get(name, Path(name))
+
+
 def load_chain(weights: str | Path | None = None) -> DeepChain:
     """Load a trained chain.
 

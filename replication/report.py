@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from replication import paper
 from replication.errors import ReplicationError
-from replication.files import atomic_path
+from replication.files import RESULTS, ROOT, atomic_path
 
 KEYS = {
     "table": "table of the paper that the row belongs to: table1 … table5",
@@ -406,3 +407,138 @@ def update_block(path: str | Path, name: str, text: str, *, check: bool = False)
     with atomic_path(path) as temporary:
         temporary.write_bytes(new.encode("utf-8"))
     return True
+
+
+# ---------------------------------------------------------------------------- the kit's tables
+
+REFERENCE = RESULTS / "reference"
+"""Committed results: ``tables/*.csv`` (per-image rows), ``weights``, ``logs``, provenance."""
+
+METHOD_NAMES = {
+    "identity": "EV 0 unchanged",
+    "tone_curve_unrounded": "tone curve, unrounded",
+    "tone_curve": "tone curve",
+    "deep_chain": "deep chain",
+}
+"""What a method is called in tables, baselines first."""
+
+DATASET_NAMES = {
+    "hdrps": "hdrps, 10 test scenes",
+    "empa": "empa, 15 scenes of other cameras",
+    "mini": "mini, 12 test views",
+}
+_EVS = (-3, -2, -1, 1, 2, 3)
+
+
+def table4_frame(summary: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
+    """Table 4 with the exposures as columns: the paper first, then the methods, baselines first.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From :func:`summarise` by data set, method and EV; one data set.
+    metric : {"psnr", "ssim", "ms_ssim"}
+
+    Returns
+    -------
+    DataFrame
+        Texts ``mean ± σ``; columns ``method`` and the EVs from -3 to +3.
+    """
+    digits = _DECIMALS[metric]
+    lines = [{"method": "paper, on its own data"}]
+    lines[0] |= {f"EV {ev:+d}": _score(paper.TABLE4[ev][metric], digits) for ev in _EVS}
+    present = set(summary["method"])
+    for method, name in METHOD_NAMES.items():
+        if method in present:
+            part = summary[summary["method"] == method].set_index("ev")
+            scores = {
+                ev: (part.at[ev, f"{metric}_mean"], part.at[ev, f"{metric}_sigma"]) for ev in _EVS
+            }
+            lines.append(
+                {"method": name} | {f"EV {ev:+d}": _score(scores[ev], digits) for ev in _EVS}
+            )
+    return pd.DataFrame(lines)
+
+
+def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
+    """Table 4 as plain text for a notebook, one table for each data set in `summary`."""
+    return "\n\n".join(
+        f"{_LABELS[metric]}, mean ± σ over {DATASET_NAMES.get(name, name)}\n"
+        + table4_frame(part, metric).to_string(index=False)
+        for name, part in summary.groupby("dataset", sort=False)
+    )
+
+
+def chain_verdict(summary: pd.DataFrame) -> str:
+    """Where the chain beats the tone curve, by data set, in words made from the numbers.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From :func:`summarise` by data set, method and EV.
+    """
+    sentences = []
+    for name, part in summary.groupby("dataset", sort=False):
+        means = part.pivot_table(index="ev", columns="method", values="psnr_mean")
+        gain = means["deep_chain"] - means["tone_curve"]
+        better = [f"{ev:+d}" for ev in _EVS if gain[ev] > 0]
+        where = f"at EV {', '.join(better)}" if better else "at no exposure"
+        sentences.append(
+            f"{name}: the chain beats the tone curve {where}; "
+            f"gain {gain.min():+.1f} to {gain.max():+.1f} dB, mean {gain.mean():+.1f} dB."
+        )
+    return "\n".join(sentences)
+
+
+def update_tables(*, check: bool = False) -> None:
+    """Regenerate the tables of README.md and results/REPORT.md from the committed rows.
+
+    Parameters
+    ----------
+    check : bool
+        Write nothing; raise ReplicationError if a table is not what the rows say.
+
+    Raises
+    ------
+    ReplicationError
+        If rows are missing or, with `check`, a table is out of date.
+    """
+    rows = read_rows(REFERENCE / "tables" / "table4.csv")
+    summary = summarise(rows, by=["dataset", "method", "ev"])
+    parts = {name: summary[summary["dataset"] == name] for name in DATASET_NAMES}
+    first = read_rows(REFERENCE / "tables" / "table1.csv")
+    blocks = {
+        (ROOT / "README.md", "table4"): _readme_table(parts),
+        (RESULTS / "REPORT.md", "table1"): markdown_table(_table1_frame(first)),
+        (RESULTS / "REPORT.md", "verdict"): chain_verdict(summary),
+    }
+    for metric in ("psnr", "ssim", "ms_ssim"):
+        blocks[RESULTS / "REPORT.md", f"table4_{metric}"] = "\n\n".join(
+            f"**{DATASET_NAMES[name]}**, {_LABELS[metric]}, mean ± σ\n\n"
+            + markdown_table(table4_frame(part, metric))
+            for name, part in parts.items()
+        )
+    for (path, name), text in blocks.items():
+        update_block(path, name, text, check=check)
+
+
+def _table1_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    lines = [{"data set": "paper, 96 scenes"} | {f"EV {ev:+d}": paper.TABLE1[ev] for ev in _EVS}]
+    for name, part in rows.groupby("dataset", sort=False):
+        means = part.groupby("ev")["psnr"].mean()
+        label = f"{name}, all {part['scene'].nunique()} scenes"
+        lines.append({"data set": label} | {f"EV {ev:+d}": means[ev] for ev in _EVS})
+    return pd.DataFrame(lines)
+
+
+def _readme_table(parts: Mapping[str, pd.DataFrame]) -> str:
+    """PSNR by exposure: the paper, and each method on the two real data sets."""
+    lines = []
+    for ev in reversed(_EVS):
+        line = {"EV": f"{ev:+d}", "paper": paper.TABLE4[ev]["psnr"][0]}
+        for dataset in ("hdrps", "empa"):
+            means = parts[dataset].set_index(["method", "ev"])["psnr_mean"]
+            for method in ("identity", "tone_curve", "deep_chain"):
+                line[f"{METHOD_NAMES[method]}, {dataset}"] = means[method, ev]
+        lines.append(line)
+    return markdown_table(pd.DataFrame(lines))

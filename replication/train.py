@@ -77,6 +77,8 @@ class Recipe:
             raise ReplicationError(
                 f"A recipe needs 1 <= batch_size <= patches, not {self.batch_size} and {self.patches}."
             )
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ReplicationError(f"learning_rate must be positive, not {self.learning_rate}.")
         if not 0 <= self.frozen_norm <= 1:
             raise ReplicationError(f"frozen_norm is a part in [0, 1], not {self.frozen_norm}.")
 

@@ -22,7 +22,6 @@ from replication.data.stacks import (
     read_vds,
 )
 from replication.errors import ReplicationError
-from replication.files import data_root
 
 
 def picture(ev=0, height=6, width=8, seed=0):
@@ -248,27 +247,6 @@ class TestCommittedManifests:
             for d, s in [("hdrps", "train"), ("hdrps", "val"), ("hdrps", "test"), ("empa", "test")]
         ]
         assert [n for *_, n in counted] == [22, 4, 10, 15]
-
-
-@pytest.mark.skipif(
-    not (data_root() / "openstacks" / "hdrps").is_dir(), reason="openstacks is not fetched"
-)
-@pytest.mark.parametrize(
-    ("dataset", "expected"),
-    [
-        ("hdrps", {-3: 10.18, -2: 12.92, -1: 18.38, 1: 17.49, 2: 11.44, 3: 8.06}),
-        ("empa", {-3: 9.64, -2: 12.25, -1: 17.68, 1: 17.07, 2: 11.27, 3: 8.22}),
-    ],
-)
-def test_distance_of_ev_0_on_real_stacks(dataset, expected):
-    """Mean PSNR between EV 0 and the others (as Table 1), measured before by other code."""
-    values = {ev: [] for ev in expected}
-    for stack in iter_stacks(dataset, "test"):
-        for ev in expected:
-            error = stack.images[0].astype(np.float64) - stack.images[ev]
-            values[ev].append(10 * np.log10(255**2 / np.mean(error**2)))
-    for ev, target in expected.items():
-        assert np.mean(values[ev]) == pytest.approx(target, abs=0.02)
 
 
 class TestVds:

@@ -1,0 +1,116 @@
+"""The strict gate: every notebook is executed anew; what it wrote is compared with independent truth."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from replication import report, runs
+from replication.data.stacks import load_stacks
+from replication.files import NOTEBOOKS
+from replication.hdr import io
+from replication.reconstruct import load_chain, merge_stack
+
+COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def executed(tmp_path_factory, name, **parameters) -> Path:
+    folder = tmp_path_factory.mktemp(name)
+    return runs.run("quick", [name], output=folder, parameters=parameters)
+
+
+def plain_psnr(test, reference):
+    return 10 * np.log10(255**2 / np.mean((test.astype(np.float64) - reference) ** 2))
+
+
+def test_00_makes_an_hdr_image_from_one_photo(tmp_path_factory):
+    out = executed(tmp_path_factory, "00_start_here") / "00_start_here"
+    (exr,) = out.glob("*.exr")
+    hdr = io.read_hdr(exr)
+    assert hdr.dtype == np.float32
+    assert np.isfinite(hdr).all()
+    truth = next(s for s in load_stacks("mini", split="test") if s.scene == exr.stem)
+    middle = (truth.images[0] > 30).all(-1) & (truth.images[0] < 225).all(-1)
+    ratio = np.log2(hdr.mean(-1)[middle] / merge_stack(truth.images).mean(-1)[middle])
+    assert np.percentile(np.abs(ratio - np.median(ratio)), 90) < 1  # stops, in the middle tones
+
+
+def test_01_writes_table_1(tmp_path_factory):
+    out = executed(tmp_path_factory, "01_data")
+    rows = report.read_rows(out / "tables" / "table1.csv").set_index(["scene", "ev"])
+    stacks = load_stacks("mini")
+    assert len(rows) == 6 * len(stacks) == 240
+    for stack in stacks[::7]:
+        for ev in (-3, 1):
+            expected = plain_psnr(stack.images[0], stack.images[ev])
+            assert rows.loc[(stack.scene, ev), "psnr"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_02_draws_the_model(tmp_path_factory):
+    out = executed(tmp_path_factory, "02_model") / "02_model"
+    names = {path.name for path in out.glob("*.png")}
+    assert names == {"figure3.png", "figure4.png", "mprelu.png"}
+
+
+def test_03_trains_one_subnetwork(tmp_path_factory):
+    out = executed(tmp_path_factory, "03_train_ev", ev=-1, patches=240)
+    rows = report.read_rows(out / "tables" / "link_ev-1.csv")
+    means = rows.groupby("method")["psnr"].mean()
+    assert set(rows["method"]) == {"identity", "tone_curve", "deep_chain"}
+    assert means["deep_chain"] > means["identity"]
+    record = json.loads((out / "provenance.json").read_text())
+    assert "weights/ev-1.safetensors" in json.dumps(record)
+
+
+def test_06_gives_the_committed_rows_of_the_shipped_weights(tmp_path_factory):
+    out = executed(tmp_path_factory, "06_ldr_stacks")
+    keys = ["dataset", "scene", "method", "ev"]
+    ours = report.read_rows(out / "tables" / "table4.csv").set_index(keys)
+    committed = report.read_rows(report.REFERENCE / "tables" / "table4.csv").set_index(keys)
+    assert len(ours) == 12 * 4 * 6
+    committed = committed.loc[ours.index]
+    assert (ours["weights_hash"] == committed["weights_hash"]).all()
+    for metric, tolerance in {"psnr": 0.01, "ssim": 1e-3, "ms_ssim": 1e-3}.items():
+        np.testing.assert_allclose(ours[metric], committed[metric], atol=tolerance, rtol=0)
+
+
+def test_08_converts_the_built_in_photo(tmp_path_factory):
+    out = executed(tmp_path_factory, "08_your_photo") / "08_your_photo"
+    names = {path.relative_to(out).as_posix() for path in out.rglob("coffee*") if path.is_file()}
+    assert names == {"coffee.exr", "coffee.hdr", "coffee_tonemapped.png"}
+    assert len(list((out / "coffee_stack").glob("ev*.png"))) == 7
+
+
+def test_shipped_weights_say_where_they_come_from():
+    chain = load_chain()
+    for ev in (1, 2, 3, -1, -2, -3):
+        metadata = chain.metadata[ev]
+        assert metadata["ev"] == ev
+        assert metadata["dataset"] == "hdrps"
+        assert {"recipe", "data_hash", "code_version", "activation"} <= set(metadata)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_notebooks_are_executed_short_and_clean(path):
+    assert path.stat().st_size < 500_000
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert cells[0]["cell_type"] == "markdown"
+    assert "**Question.**" in "".join(cells[0]["source"])
+    assert cells[1]["metadata"]["tags"] == ["parameters"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(len("".join(cell["source"]).splitlines()) <= 25 for cell in code)
+    assert not any(o["output_type"] == "error" for cell in code for o in cell["outputs"])
+    assert any("## Verdict" in "".join(cell["source"]) for cell in cells[-3:])
+    checked = [cell for cell in code if "nbval-check-output" in cell["metadata"].get("tags", [])]
+    assert all(cell["outputs"] for cell in checked)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_links_to_deviations_lead_somewhere(path):
+    entries = (NOTEBOOKS / "DEVIATIONS.md").read_text()
+    text = path.read_text()
+    for number in range(1, 40):
+        if f"DEVIATIONS.md#d{number})" in text:
+            assert f'<a id="d{number}"></a>\n## D{number} ' in entries
