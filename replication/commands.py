@@ -14,9 +14,9 @@ import torch
 from skimage.data import coffee
 from tqdm.auto import tqdm
 
-from replication import __version__, evaluate, report
+from replication import __version__, evaluate, figures, paper, report
 from replication.data.patches import PatchSet
-from replication.data.stacks import dataset_hash, load_stacks
+from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
 from replication.errors import ReplicationError
 from replication.files import sha256_file
 from replication.hdr import io, reinhard
@@ -299,6 +299,21 @@ def report_command(*, check: bool = False, score: bool = False) -> None:
     report.update_tables(check=check)
 
 
+def _reference_figures(stack: ExposureStack) -> None:
+    """The figures that README.md and REPORT.md show; `stack` is of `mini`, which may be shown."""
+    folder = report.REFERENCE / "figures"
+    images = infer_stack(stack.images[0])
+    picture = reinhard.tone_map(merge_stack(images))
+    figures.save_figure(figures.overview_figure(images, picture), folder / "overview.png", dpi=200)
+    summary = report.summarise(
+        report.read_rows(report.REFERENCE / "tables" / "table4.csv"), by=["dataset", "method", "ev"]
+    )
+    for name, part in summary.groupby("dataset"):
+        title = report.DATASET_NAMES[name]
+        figure = figures.psnr_figure(part, paper.TABLE4, title)
+        figures.save_figure(figure, folder / f"table4_{name}.png")
+
+
 def _score_reference() -> None:
     everything = [*load_stacks("openstacks"), *load_stacks("mini")]
     test = [stack for stack in everything if stack.split == "test"]
@@ -312,6 +327,7 @@ def _score_reference() -> None:
     rows = evaluate.exposure_rows(everything, methods[:1], table="table1")
     report.write_rows(tables / "table1.csv", rows)
     report.write_rows(tables / "table4.csv", evaluate.exposure_rows(test, methods))
+    _reference_figures(load_stacks("mini", split="test")[8])
     hashes = {
         name: dataset_hash([stack for stack in everything if stack.dataset == name])
         for name in ("hdrps", "empa", "mini")

@@ -52,6 +52,7 @@ LABELS = {
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
+_ON_PICTURE = {"bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}}
 _ROW_LABEL = {"fontsize": 6.5, "rotation": 0, "ha": "right", "va": "center"}
 
 MAXIMUM_BYTES = 300_000
@@ -86,17 +87,25 @@ def save_figure(
     """
     path = Path(path)
     for resolution in (dpi, 0.8 * dpi, 0.65 * dpi, 0.5 * dpi, 0.4 * dpi):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=resolution, bbox_inches="tight", metadata={"Software": None})
-        if buffer.tell() > maximum_bytes:
-            picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-            buffer = io.BytesIO()
-            picture.save(buffer, "png", optimize=True)
-        if buffer.tell() <= maximum_bytes:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(buffer.getvalue())
-            return path
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=resolution, bbox_inches="tight", metadata={"Software": None})
+        for buffer in (drawn, _fewer_colours(drawn)):
+            if buffer.tell() <= maximum_bytes:
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(buffer.getvalue())
+                return path
     raise ReplicationError(f"Figure {path} cannot be kept below {maximum_bytes // 1000} KB.")
+
+
+def _fewer_colours(png: io.BytesIO) -> io.BytesIO:
+    """The same picture with 256 colours, dithered: a third of the size."""
+    buffer = io.BytesIO()
+    picture = Image.open(png).convert("RGB")
+    palette = picture.quantize(256)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
+        buffer, "png", optimize=True
+    )
+    return buffer
 
 
 def show(figure: Figure, path: str | Path, *, kilobytes: int = 110):
@@ -181,6 +190,32 @@ def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4) -> Fig
         axes.axis("on")
         _picture(axes, image)
         axes.set_title(title, fontsize=8, pad=3)
+    return figure
+
+
+def overview_figure(stack: Mapping[int, np.ndarray], tone_mapped: np.ndarray) -> Figure:
+    """The whole way in one picture: photo, inferred exposures, tone-mapped HDR image (Figure 2).
+
+    Parameters
+    ----------
+    stack
+        EV -> uint8 ``(H, W, 3)``: EV 0 and the inferred ±1, ±2, ±3.
+    tone_mapped
+        ``(H, W, 3)``, float in [0, 1].
+    """
+    height, width = stack[0].shape[:2]
+    figure = plt.figure(figsize=(WIDTH, 0.39 * WIDTH * height / width + 0.3))
+    outer = figure.add_gridspec(1, 3, wspace=0.03, width_ratios=[3, 2, 3])
+    left, right = figure.add_subplot(outer[0]), figure.add_subplot(outer[2])
+    _picture(left, stack[0])
+    left.set_title("one photo (EV 0)", fontsize=8, pad=3)
+    inner = outer[1].subgridspec(3, 2, wspace=0.03, hspace=0.03)
+    for ev in (-1, -2, -3, 1, 2, 3):
+        axes = figure.add_subplot(inner[abs(ev) - 1, int(ev > 0)])
+        _picture(axes, stack[ev])
+        axes.text(0.03, 0.05, ev_label(ev), fontsize=6, transform=axes.transAxes, **_ON_PICTURE)
+    _picture(right, tone_mapped)
+    right.set_title("HDR image, tone-mapped", fontsize=8, pad=3)
     return figure
 
 

@@ -8,6 +8,7 @@ uninterrupted one, bitwise on a CPU with the same number of threads.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -86,6 +87,11 @@ class Recipe:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.patches // self.batch_size
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that name the recipe, for folders that must not mix two of them."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
 
     @classmethod
     def of(cls, values: dict) -> Recipe:

@@ -256,7 +256,7 @@ class TestOpenstacks:
     def test_from_the_network(self, openstacks, server):
         root, rows = openstacks
         server.modes["/hdrps-hill+0.tif"] = ["cut", 500]
-        report = fetch("openstacks", root=root, progress=False)
+        report = fetch("openstacks", root=root)
         assert report.ok
         assert report.right == 14
         assert all_files(root / "openstacks") == {row["path"] for row in rows}
@@ -265,24 +265,24 @@ class TestOpenstacks:
                 if row["scene"] == stack.scene:
                     assert sha256_array(stack.images[row["ev"]]) == row["pixel_sha256"]
         asked = len(server.log)
-        fetch("openstacks", root=root, progress=False)
+        fetch("openstacks", root=root)
         assert len(server.log) == asked  # nothing is downloaded twice
 
     def test_one_part(self, openstacks):
         root, _ = openstacks
-        assert fetch("empa", root=root, progress=False).right == 7
+        assert fetch("empa", root=root).right == 7
         assert names(root / "openstacks") == ["empa"]
 
     def test_interrupted_and_repaired(self, openstacks, server):
         root, rows = openstacks
         tiff = server.files.pop("/empa-tower+3.tif")
         with pytest.raises(ReplicationError, match=r"tower\+3\.tif \(HTTP 404"):
-            fetch("openstacks", root=root, progress=False)
+            fetch("openstacks", root=root)
         assert all_files(root) <= {f"openstacks/{row['path']}" for row in rows}
         server.files["/empa-tower+3.tif"] = tiff
         (root / "openstacks/hdrps/hill/ev-1.webp").write_bytes(b"broken")
         server.log.clear()
-        fetch("openstacks", root=root, progress=False)
+        fetch("openstacks", root=root)
         assert {path for path, _ in server.log} == {"/empa-tower+3.tif", "/hdrps-hill-1.tif"}
         assert verify("openstacks", root=root).ok
 
@@ -293,29 +293,29 @@ class TestOpenstacks:
         with pytest.raises(
             ReplicationError, match=r"EV -3 picture of hdrps scene hill .* other pixels"
         ):
-            fetch("openstacks", root=root, progress=False)
+            fetch("openstacks", root=root)
         assert not {name for name in all_files(root) if "hill/ev-3" in name}
 
     def test_from_a_copy(self, openstacks, server):
         root, _ = openstacks
-        fetch("openstacks", root=root, progress=False)
+        fetch("openstacks", root=root)
         server.log.clear()
         other = root.parent / "other"
         source = root / "openstacks"
-        report = fetch("openstacks", source_dir=source, root=other, progress=False)
+        report = fetch("openstacks", source_dir=source, root=other)
         assert report.right == 14
         assert all_files(other) == all_files(root)
         assert server.log == []
 
     def test_from_a_partial_copy(self, openstacks):
         root, _ = openstacks
-        fetch("openstacks", root=root, progress=False)
+        fetch("openstacks", root=root)
         source = root / "openstacks"
         (source / "hdrps/hill/ev+1.webp").unlink()
         shutil.copy(source / "empa/tower/ev+1.webp", source / "empa/tower/ev+2.webp")
         other = root.parent / "other"
         with pytest.raises(ReplicationError) as info:
-            fetch("openstacks", source_dir=source, root=other, progress=False)
+            fetch("openstacks", source_dir=source, root=other)
         assert str(info.value) == (
             f"{source} is no full copy of openstacks: 12 files right, 1 missing (first: "
             "hdrps/hill/ev+1.webp), 1 differing (first: empa/tower/ev+2.webp)."
@@ -324,13 +324,13 @@ class TestOpenstacks:
 
     def test_check(self, openstacks, capsys):
         root, _ = openstacks
-        fetch("openstacks", root=root, progress=False)
-        report = fetch("openstacks", root=root, check=True, progress=False)
+        fetch("openstacks", root=root)
+        report = fetch("openstacks", root=root, check=True)
         assert str(report) == f"openstacks in {root / 'openstacks'}: 14 files right"
         (root / "openstacks/hdrps/hill/ev+1.webp").unlink()
         (root / "openstacks/empa/tower/ev+2.webp").write_bytes(b"broken")
         with pytest.raises(ReplicationError, match=r"12 files right, 1 missing .* 1 differing"):
-            fetch("openstacks", root=root, check=True, progress=False)
+            fetch("openstacks", root=root, check=True)
         told = capsys.readouterr().err
         assert f"missing: {root / 'openstacks/hdrps/hill/ev+1.webp'}" in told
         assert f"differing: {root / 'openstacks/empa/tower/ev+2.webp'}" in told
@@ -372,7 +372,7 @@ def mini(tmp_path, monkeypatch, server):
     write_csv(tmp_path / "mini.csv", rows)
     shutil.copy(stacks.MANIFESTS / "mini_frames.csv", tmp_path)
     monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
-    monkeypatch.setattr(module, "_download_wheel", lambda folder, progress: wheel)
+    monkeypatch.setattr(module, "_download_wheel", lambda folder: wheel)
     (tmp_path / "mini_frames.csv").write_text(",".join(module._FRAME_COLUMNS) + "\n")
     return tmp_path / "data", wheel
 
@@ -385,11 +385,11 @@ def adopt(root):
 class TestMini:
     def test_build_is_complete_and_reproducible(self, mini):
         root, _ = mini
-        report = fetch("mini", root=root, progress=False)
+        report = fetch("mini", root=root)
         assert report.right == 2 * 4 * 8
         assert "64 of 64 files differ from the reference build" in str(report)
         adopt(root)
-        again = fetch("mini", root=root.parent / "again", progress=False)
+        again = fetch("mini", root=root.parent / "again")
         assert again.notes == []
         loaded = load_stacks("mini", root=root)
         assert [s.scene for s in loaded if s.split == "test"] == [
@@ -398,7 +398,7 @@ class TestMini:
 
     def test_pictures_fit_their_radiance(self, mini):
         root, _ = mini
-        fetch("mini", root=root, progress=False)
+        fetch("mini", root=root)
         adopt(root)
         panoramas = {row["panorama"]: row for row in read_rows(stacks.MANIFESTS / "mini.csv")}
         for stack in load_stacks("mini", root=root):
@@ -410,7 +410,7 @@ class TestMini:
 
     def test_radiance_is_the_panorama(self, mini):
         root, _ = mini
-        fetch("mini", root=root, progress=False)
+        fetch("mini", root=root)
         adopt(root)
         rows = read_rows(root / "mini" / "frames.csv")
         row = next(r for r in rows if r["scene"] == "hall_az090" and r["ev"] == "radiance")
@@ -422,22 +422,22 @@ class TestMini:
 
     def test_only_what_is_missing_is_built(self, mini, monkeypatch):
         root, _ = mini
-        fetch("mini", root=root, progress=False)
+        fetch("mini", root=root)
         adopt(root)
         built = []
         build = module._build_scene
         monkeypatch.setattr(
             module, "_build_scene", lambda *args: built.append(args[3]) or build(*args)
         )
-        fetch("mini", root=root, progress=False)
+        fetch("mini", root=root)
         assert built == []
         (root / "mini/park_az090/ev+1.png").unlink()
         shutil.copy(root / "mini/hall_az000/ev+1.png", root / "mini/hall_az000/ev+2.png")
-        assert fetch("mini", root=root, progress=False).notes == []
+        assert fetch("mini", root=root).notes == []
         assert built == ["hall_az000", "park_az090"]
         monkeypatch.setattr(module, "MINI_VERSION", 2)
         assert len(verify("mini", root=root).differing) == 64
-        fetch("mini", root=root, progress=False)
+        fetch("mini", root=root)
         assert len(built) == 10
 
     def test_an_interrupted_build_goes_on(self, mini, monkeypatch):
@@ -451,11 +451,11 @@ class TestMini:
 
         monkeypatch.setattr(module, "_build_scene", stop)
         with pytest.raises(KeyboardInterrupt):
-            fetch("mini", root=root, progress=False)
+            fetch("mini", root=root)
         monkeypatch.setattr(module, "_build_scene", build)
-        fetch("mini", root=root, progress=False)
+        fetch("mini", root=root)
         adopt(root)
-        fetch("mini", root=root.parent / "whole", progress=False)
+        fetch("mini", root=root.parent / "whole")
         assert (root / "mini/frames.csv").read_bytes() == (
             root.parent / "whole/mini/frames.csv"
         ).read_bytes()
@@ -463,23 +463,23 @@ class TestMini:
     def test_second_source(self, mini, monkeypatch, server):
         root, _ = mini
 
-        def no_pip(folder, progress):
+        def no_pip(folder):
             raise ReplicationError("pip cannot download viser==1.0.0: no connection.")
 
         monkeypatch.setattr(module, "_download_wheel", no_pip)
-        assert fetch("mini", root=root, progress=False).right == 64
+        assert fetch("mini", root=root).right == 64
         assert {path for path, _ in server.log} == {"/hall_1k.hdr", "/park_1k.hdr"}
 
     def test_no_source(self, mini, monkeypatch, server):
         root, _ = mini
 
-        def no_pip(folder, progress):
+        def no_pip(folder):
             raise ReplicationError("pip cannot download viser==1.0.0: no connection.")
 
         monkeypatch.setattr(module, "_download_wheel", no_pip)
         server.files.clear()
         with pytest.raises(ReplicationError) as info:
-            fetch("mini", root=root, progress=False)
+            fetch("mini", root=root)
         told = str(info.value)
         assert told.startswith("pip cannot download viser==1.0.0: no connection; Cannot download")
         assert "hall_1k.hdr (HTTP 404" in told
@@ -497,7 +497,7 @@ class TestMini:
                 (source / f"{name}_1k.hdr").write_bytes(server.files[f"/{name}_1k.hdr"])
         else:
             shutil.copy(wheel, source)
-        assert fetch("mini", source_dir=source, root=root, progress=False).right == 64
+        assert fetch("mini", source_dir=source, root=root).right == 64
         assert server.log == []
 
     def test_from_a_bad_copy(self, mini):
@@ -505,27 +505,27 @@ class TestMini:
         source = root.parent / "copy"
         source.mkdir()
         with pytest.raises(ReplicationError, match=r"has neither hall_1k\.hdr nor the wheel"):
-            fetch("mini", source_dir=source, root=root, progress=False)
+            fetch("mini", source_dir=source, root=root)
         (source / "hall_1k.hdr").write_bytes(b"another panorama")
         with pytest.raises(ReplicationError, match=r"panorama hall from .* another sha256"):
-            fetch("mini", source_dir=source, root=root, progress=False)
+            fetch("mini", source_dir=source, root=root)
         (source / "hall_1k.hdr").unlink()
         (source / "viser-1.0.0-py3-none-any.whl").write_bytes(b"no zip")
         with pytest.raises(ReplicationError, match="Cannot unpack the wheel"):
-            fetch("mini", source_dir=source, root=root, progress=False)
+            fetch("mini", source_dir=source, root=root)
         assert all_files(root) == set()
 
     def test_check(self, mini, capsys):
         root, _ = mini
         with pytest.raises(ReplicationError, match="run `python -m replication fetch mini`"):
-            fetch("mini", root=root, check=True, progress=False)
-        fetch("mini", root=root, progress=False)
+            fetch("mini", root=root, check=True)
+        fetch("mini", root=root)
         adopt(root)
-        assert fetch("mini", root=root, check=True, progress=False).right == 64
+        assert fetch("mini", root=root, check=True).right == 64
         (root / "mini/park_az090/radiance.exr").unlink()
         shutil.copy(root / "mini/hall_az000/ev+1.png", root / "mini/hall_az000/ev+2.png")
         with pytest.raises(ReplicationError, match="62 files right, 1 missing"):
-            fetch("mini", root=root, check=True, progress=False)
+            fetch("mini", root=root, check=True)
         told = capsys.readouterr().err.splitlines()
         assert told == [
             f"missing: {root / 'mini/park_az090/radiance.exr'}",
@@ -548,12 +548,12 @@ class TestWheel:
     def test_good(self, monkeypatch, tmp_path):
         self.run(monkeypatch, wheel=b"wheel")
         monkeypatch.setattr(module, "VISER_SHA256", hashlib.sha256(b"wheel").hexdigest())
-        assert module._download_wheel(tmp_path, False).read_bytes() == b"wheel"
+        assert module._download_wheel(tmp_path).read_bytes() == b"wheel"
 
     def test_other_wheel(self, monkeypatch, tmp_path):
         self.run(monkeypatch, wheel=b"other")
         with pytest.raises(ReplicationError, match="another sha256 than expected"):
-            module._download_wheel(tmp_path, False)
+            module._download_wheel(tmp_path)
 
     def test_pip_fails(self, monkeypatch, tmp_path):
         told = "WARNING: slow\nERROR: No matching distribution found for viser==1.0.0\n\n[notice] x"
@@ -561,12 +561,12 @@ class TestWheel:
         with pytest.raises(
             ReplicationError, match=r"pip cannot download viser==1\.0\.0: ERROR: No matching"
         ):
-            module._download_wheel(tmp_path, False)
+            module._download_wheel(tmp_path)
 
     def test_no_pip(self, monkeypatch, tmp_path):
         self.run(monkeypatch, 1, "/usr/bin/python: No module named pip")
         with pytest.raises(ReplicationError, match="No module named pip"):
-            module._download_wheel(tmp_path, False)
+            module._download_wheel(tmp_path)
 
 
 @pytest.mark.skipif(
@@ -594,7 +594,7 @@ class TestVds:
 
     def test_by_hand_only(self, tmp_path):
         with pytest.raises(ReplicationError, match="downloaded by hand") as info:
-            fetch("vds", root=tmp_path, progress=False)
+            fetch("vds", root=tmp_path)
         assert "1i7iTC6t6e_ZhyCq178V3-nN-IS5-5WOe" in str(info.value)
         assert "--from DIR" in str(info.value)
 
@@ -606,29 +606,29 @@ class TestVds:
                 raise OSError("no links here")
 
             monkeypatch.setattr(module.Path, "symlink_to", refuse)
-        report = fetch("vds", source_dir=source, root=tmp_path, progress=False)
+        report = fetch("vds", source_dir=source, root=tmp_path)
         assert report.right == 14
         assert (tmp_path / "vds").is_dir()
         assert (tmp_path / "vds" / "test_set").is_symlink() == links
         assert len(load_stacks("vds", root=tmp_path)) == 2
         if links:  # of the same folder again
-            assert fetch("vds", source_dir=source, root=tmp_path, progress=False).ok
+            assert fetch("vds", source_dir=source, root=tmp_path).ok
         else:
             with pytest.raises(ReplicationError, match="train_set is there already; remove it"):
-                fetch("vds", source_dir=source, root=tmp_path, progress=False)
-        assert fetch("vds", root=tmp_path, check=True, progress=False).right == 14
+                fetch("vds", source_dir=source, root=tmp_path)
+        assert fetch("vds", root=tmp_path, check=True).right == 14
 
     def test_broken_copy(self, source, tmp_path):
         (source / "train_set/t01/t01_-2EV_true.jpg.png").unlink()
         with pytest.raises(ReplicationError, match=r"EV -2 picture of vds scene train-t01"):
-            fetch("vds", source_dir=source, root=tmp_path, progress=False)
+            fetch("vds", source_dir=source, root=tmp_path)
         assert not (tmp_path / "vds").exists()
 
     def test_check_finds_a_broken_scene(self, source, tmp_path, capsys):
-        fetch("vds", source_dir=source, root=tmp_path, progress=False)
+        fetch("vds", source_dir=source, root=tmp_path)
         (source / "test_set/t01/t01_2EV_true.jpg.png").write_bytes(b"broken")
         with pytest.raises(ReplicationError, match=r"7 files right, 1 differing \(first: test-t01"):
-            fetch("vds", root=tmp_path, check=True, progress=False)
+            fetch("vds", root=tmp_path, check=True)
 
 
 class TestArguments:

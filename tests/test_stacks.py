@@ -17,9 +17,6 @@ from replication.data.stacks import (
     load_stacks,
     manifest,
     read_folder,
-    read_image,
-    read_radiance,
-    read_vds,
 )
 from replication.errors import ReplicationError
 
@@ -268,9 +265,9 @@ class TestVds:
 
     def test_both_layouts(self, vds):
         root, layout = vds
-        every = read_vds(root / "vds")
+        every = load_stacks("vds", root=root)
         assert len({s.scene for s in every}) == len(every) == 12
-        test = read_vds(root / "vds", "test")
+        test = load_stacks("vds", "test", root=root)
         assert [s.scene for s in test] == ["test-t01", "test-t02"]
         for number, stack in enumerate(test, 1):
             assert stack.dataset == "vds"
@@ -298,11 +295,11 @@ class TestVds:
         with pytest.raises(
             ReplicationError, match=r"EV -1 picture of vds scene test-t02 is missing"
         ):
-            read_vds(root / "vds")
+            load_stacks("vds", root=root)
 
     def test_no_tree(self, tmp_path):
         with pytest.raises(ReplicationError, match=r"fetch vds --from DIR`"):
-            read_vds(tmp_path)
+            load_stacks("vds", root=tmp_path)
 
 
 def bracket(folder, exposures, orientation=1):
@@ -418,32 +415,6 @@ class TestReadFolder:
             save(tmp_path / "twice" / name, picture())
         with pytest.raises(ReplicationError, match=r"both named EV \+1"):
             read_folder(tmp_path / "twice")
-
-
-class TestReadImage:
-    def test_modes(self, tmp_path):
-        rgb = picture()
-        save(tmp_path / "rgb.png", rgb)
-        save(tmp_path / "grey.png", rgb[..., 0])
-        save(tmp_path / "alpha.png", np.dstack([rgb, rgb[..., 0]]))
-        np.testing.assert_array_equal(read_image(tmp_path / "rgb.png"), rgb)
-        np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), rgb)
-        np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), rgb[..., [0, 0, 0]])
-
-    def test_deep_grey_is_refused(self, tmp_path):
-        save(tmp_path / "deep.png", np.full((4, 4), 40000, np.uint16))
-        with pytest.raises(ReplicationError, match="more than 8 bits"):
-            read_image(tmp_path / "deep.png")
-
-    def test_radiance_files(self, tmp_path):
-        hdr = np.array([[[1, 0.5, 0.25]]], np.float32) * np.ones((4, 5, 1), np.float32)
-        save_hdr(tmp_path / "a.hdr", hdr)
-        np.testing.assert_array_equal(read_radiance(tmp_path / "a.hdr"), hdr, strict=True)
-        (tmp_path / "b.hdr").write_text("nothing")
-        (tmp_path / "b.exr").write_text("nothing")
-        for name in ("b.hdr", "b.exr", "c.exr"):
-            with pytest.raises(ReplicationError, match=f"Cannot read .*{name}"):
-                read_radiance(tmp_path / name)
 
 
 class TestExposureStack:

@@ -186,6 +186,10 @@ def test_checkpoint_of_another_recipe_is_refused(patches, tmp_path):
         train({1: small()}, patches, Recipe(patches=24, batch_size=3), tmp_path)
 
 
+def test_digest_tells_recipes_apart():
+    assert Recipe().digest == Recipe(patches=18_000_000).digest != Recipe(seed=1).digest
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

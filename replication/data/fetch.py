@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +24,6 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-import OpenEXR
 from PIL import Image
 from tqdm import tqdm
 
@@ -33,8 +31,7 @@ from replication.data import stacks
 from replication.data.camera import VirtualCamera, perspective_view
 from replication.errors import ReplicationError
 from replication.files import atomic_path, data_root, sha256_array, sha256_file
-
-DATASETS = stacks.DATASETS
+from replication.hdr import io
 
 VIEW_SIZE = (384, 256)
 """Width and height of the mini views; at 90 degrees about the panoramas' own resolution."""
@@ -109,11 +106,11 @@ def fetch(
     source_dir: str | Path | None = None,
     root: str | Path | None = None,
     check: bool = False,
-    progress: bool = True,
 ) -> Report:
     """Fetch a data set, or check the one that is there.
 
-    Files that are there and right are kept; an interrupted fetch goes on where it stopped.
+    Files that are there and right are kept; an interrupted fetch goes on where it stopped. In a
+    terminal, a progress bar is shown on standard error.
 
     Parameters
     ----------
@@ -127,8 +124,6 @@ def fetch(
         Folder that holds the data sets (default: `replication.files.data_root`).
     check : bool
         Only verify what is there; lists on standard error every file that is missing or differs.
-    progress : bool
-        Show a progress bar on standard error.
 
     Returns
     -------
@@ -141,11 +136,10 @@ def fetch(
         If the data set is unknown, a source cannot be reached or gives other content, or the
         check finds a file missing or different.
     """
-    if dataset not in DATASETS:
-        raise ReplicationError(f"Unknown data set {dataset!r}; there are {', '.join(DATASETS)}.")
+    stacks.check_dataset(dataset)
     root = Path(root) if root is not None else data_root()
     if check:
-        report = verify(dataset, root=root, progress=progress)
+        report = verify(dataset, root=root)
         for name in ("missing", "differing"):
             for path in getattr(report, name):
                 print(f"{name}: {report.folder / path}", file=sys.stderr)
@@ -156,13 +150,13 @@ def fetch(
     if source is not None and not source.is_dir():
         raise ReplicationError(f"There is no folder {source} to take {dataset} from.")
     if dataset == "mini":
-        return _fetch_mini(root / "mini", source, progress)
+        return _fetch_mini(root / "mini", source)
     if dataset == "vds":
-        return _fetch_vds(root, source, progress)
-    return _fetch_openstacks(dataset, root / "openstacks", source, progress)
+        return _fetch_vds(root / "vds", source)
+    return _fetch_openstacks(dataset, root / "openstacks", source)
 
 
-def verify(dataset: str, *, root: str | Path | None = None, progress: bool = False) -> Report:
+def verify(dataset: str, *, root: str | Path | None = None) -> Report:
     """Compare every file of a data set that should be there with its manifest, pixel by pixel.
 
     openstacks is held to the committed manifest. mini is held to ``mini/frames.csv``, written
@@ -175,7 +169,6 @@ def verify(dataset: str, *, root: str | Path | None = None, progress: bool = Fal
     dataset : {"mini", "openstacks", "hdrps", "empa", "vds"}
     root : path, optional
         Folder that holds the data sets.
-    progress : bool
 
     Returns
     -------
@@ -188,7 +181,7 @@ def verify(dataset: str, *, root: str | Path | None = None, progress: bool = Fal
     """
     root = Path(root) if root is not None else data_root()
     if dataset == "vds":
-        return _verify_vds(root / "vds", progress)
+        return _verify_vds(root / "vds")
     folder = root / ("mini" if dataset == "mini" else "openstacks")
     report = Report(dataset, folder)
     rows = stacks.manifest(dataset)
@@ -209,22 +202,20 @@ def verify(dataset: str, *, root: str | Path | None = None, progress: bool = Fal
             own = built.get(row["path"], {})
             same = own.get("recipe") == recipes[row["panorama"]]
             row["pixel_sha256"] = own["pixel_sha256"] if same else "not built"
-    for row in tqdm(rows, f"Checking {dataset}", unit="file", disable=not progress):
-        path = folder / row["path"]
-        found = "right" if _is_right(path, row) else "differing" if path.is_file() else "missing"
-        report.add(found, row["path"])
+    for row in tqdm(rows, f"Checking {dataset}", unit="file", disable=None):
+        report.add(_state(folder / row["path"], row), row["path"])
     return report
 
 
-def _is_right(path: Path, row: dict[str, str]) -> bool:
-    """Whether a file is there, readable, and has the pixels that its manifest row tells."""
+def _state(path: Path, row: dict[str, str]) -> str:
+    """Compare a file with its manifest row: "right", "missing" or "differing" (or unreadable)."""
     if not path.is_file():
-        return False
-    read = stacks.read_radiance if row["ev"] == "radiance" else stacks.read_image
+        return "missing"
+    read = io.read_hdr if row["ev"] == "radiance" else io.read_image
     try:
-        return sha256_array(read(path)) == row["pixel_sha256"]
+        return "right" if sha256_array(read(path)) == row["pixel_sha256"] else "differing"
     except ReplicationError:
-        return False
+        return "differing"
 
 
 # ---------------------------------------------------------------------------------- download
@@ -359,40 +350,32 @@ def _network_reason(error: Exception) -> str:
 # -------------------------------------------------------------------------------- openstacks
 
 
-def _fetch_openstacks(dataset: str, folder: Path, source: Path | None, progress: bool) -> Report:
+def _fetch_openstacks(dataset: str, folder: Path, source: Path | None) -> Report:
     """Bring every frame of the manifest to its place, from the network or from a copy."""
     rows = stacks.manifest(dataset)
     report = Report(dataset, folder)
 
-    failed = threading.Event()
-
     def bring(row: dict[str, str]) -> str:
-        if failed.is_set():
-            return "missing"
         target = folder / row["path"]
-        if not _is_right(target, row):
-            if source is None:
-                _download_frame(row, target)
-            elif not (source / row["path"]).is_file():
-                return "missing"
-            elif not _is_right(source / row["path"], row):
-                return "differing"
-            else:
-                with atomic_path(target) as temporary:
-                    shutil.copyfile(source / row["path"], temporary)
-        return "right"
+        if _state(target, row) == "right":
+            return "right"
+        if source is None:
+            _download_frame(row, target)
+            return "right"
+        found = _state(source / row["path"], row)
+        if found == "right":
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source / row["path"], temporary)
+        return found
 
     with (
-        ThreadPoolExecutor(1 if source is not None else 4) as pool,
-        tqdm(total=len(rows), desc=f"Fetching {dataset}", unit="file", disable=not progress) as bar,
+        ThreadPoolExecutor(4 if source is None else 1) as pool,
+        tqdm(total=len(rows), desc=f"Fetching {dataset}", unit="file", disable=None) as bar,
     ):
-        try:
-            for row, found in zip(rows, pool.map(bring, rows), strict=True):
-                report.add(found, row["path"])
-                bar.update()
-        except BaseException:
-            failed.set()  # the other workers stop after the file they are at
-            raise
+        # map cancels what has not begun as soon as one file fails
+        for row, found in zip(rows, pool.map(bring, rows), strict=True):
+            report.add(found, row["path"])
+            bar.update()
     if not report.ok:
         raise ReplicationError(f"{source} is no full copy of {dataset}: {report.summary()}.")
     return report
@@ -402,7 +385,7 @@ def _download_frame(row: dict[str, str], target: Path) -> None:
     """Download one source TIFF, verify its pixels and keep them as lossless WebP."""
     tiff = download([row["url"]], target.with_suffix(".tif"), row["source_sha256"])
     try:
-        pixels = stacks.read_image(tiff)
+        pixels = io.read_image(tiff)
         if sha256_array(pixels) != row["pixel_sha256"]:
             raise ReplicationError(
                 f"The EV {int(row['ev']):+d} picture of {row['dataset']} scene {row['scene']} "
@@ -417,22 +400,22 @@ def _download_frame(row: dict[str, str], target: Path) -> None:
 # -------------------------------------------------------------------------------------- mini
 
 
-def _fetch_mini(folder: Path, source: Path | None, progress: bool) -> Report:
+def _fetch_mini(folder: Path, source: Path | None) -> Report:
     """Get the ten panoramas and photograph the views, scene by scene."""
     panoramas = stacks.read_csv(stacks.MANIFESTS / "mini.csv")
-    files = _get_panoramas(panoramas, folder / "panoramas", source, progress)
+    files = _get_panoramas(panoramas, folder / "panoramas", source)
     local = folder / "frames.csv"
     built: dict[str, list[dict[str, str]]] = {}
     for row in stacks.read_csv(local) if local.is_file() else []:
         built.setdefault(row["scene"], []).append(row)
     total = len(panoramas) * len(AZIMUTHS)
-    with tqdm(total=total, desc="Building mini", unit="scene", disable=not progress) as bar:
+    with tqdm(total=total, desc="Building mini", unit="scene", disable=None) as bar:
         for panorama in panoramas:
             name, pixels = panorama["panorama"], None
             for azimuth in AZIMUTHS:
                 scene = scene_name(name, azimuth)
                 if not _is_built(folder, built.get(scene, []), _mini_recipe(panorama)):
-                    pixels = stacks.read_radiance(files[name]) if pixels is None else pixels
+                    pixels = io.read_hdr(files[name]) if pixels is None else pixels
                     built[scene] = _build_scene(folder, panorama, pixels, scene, azimuth)
                 bar.update()
             _write_csv(local, built.values())
@@ -451,7 +434,7 @@ def scene_name(panorama: str, azimuth: int) -> str:
 def _is_built(folder: Path, rows: list[dict[str, str]], recipe: str) -> bool:
     """Whether a scene is there in full, by this recipe and with the pixels of its rows."""
     return len(rows) == len(stacks.EVS) + 1 and all(
-        row["recipe"] == recipe and _is_right(folder / row["path"], row) for row in rows
+        row["recipe"] == recipe and _state(folder / row["path"], row) == "right" for row in rows
     )
 
 
@@ -500,13 +483,10 @@ def _build_scene(
 
     for ev, image in camera.stack(view, stacks.EVS, seed).items():
         path = f"{scene}/ev{ev:+d}.png"
-        with atomic_path(folder / path) as temporary:
-            Image.fromarray(image).save(temporary, compress_level=3)
+        io.write_png(folder / path, image)
         add(str(ev), exposure_time * 2.0**ev, path, image)
     path = f"{scene}/radiance.exr"
-    with atomic_path(folder / path) as temporary:
-        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-        OpenEXR.File(header, {"RGB": view}).write(str(temporary))
+    io.write_hdr(folder / path, view)
     add("radiance", exposure_time, path, view)
     return rows
 
@@ -534,18 +514,15 @@ def _unlike_reference(rows: list[dict[str, str]], reference: list[dict[str, str]
 
 
 def _get_panoramas(
-    panoramas: list[dict[str, str]], folder: Path, source: Path | None, progress: bool
+    panoramas: list[dict[str, str]], folder: Path, source: Path | None
 ) -> dict[str, Path]:
     """Bring the panoramas to `folder`, each verified, from one source after another."""
     files = {row["panorama"]: folder / f"{row['panorama']}_1k.hdr" for row in panoramas}
 
     def wanting() -> list[dict[str, str]]:
-        return [
-            row
-            for row in panoramas
-            if not files[row["panorama"]].is_file()
-            or sha256_file(files[row["panorama"]]) != row["sha256"]
-        ]
+        present = {name: path for name, path in files.items() if path.is_file()}
+        hashes = {name: sha256_file(path) for name, path in present.items()}
+        return [row for row in panoramas if hashes.get(row["panorama"]) != row["sha256"]]
 
     if source is not None:
         for row in wanting():
@@ -557,30 +534,28 @@ def _get_panoramas(
         if missing := wanting():
             name = files[missing[0]["panorama"]].name
             raise ReplicationError(f"{source} has neither {name} nor the wheel of {VISER}.")
-        return files
-    if not wanting():
-        return files
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            _unpack(_download_wheel(Path(temporary), progress), wanting(), files)
-        return files
-    except ReplicationError as error:
-        first = str(error).rstrip(".")
-    with tqdm(
-        desc="Poly Haven", unit="B", unit_scale=True, unit_divisor=1024, disable=not progress
-    ) as bar:
-        for row in wanting():
+    elif missing := wanting():
+        try:
+            with tempfile.TemporaryDirectory() as temporary:
+                _unpack(_download_wheel(Path(temporary)), missing, files)
+        except ReplicationError as error:
+            _download_panoramas(wanting(), files, str(error).rstrip("."))
+    return files
+
+
+def _download_panoramas(rows: list[dict[str, str]], files: dict[str, Path], first: str) -> None:
+    """Download panoramas one by one, after the `first` source has failed."""
+    with tqdm(desc="Poly Haven", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
+        for row in rows:
             try:
                 download([row["url"]], files[row["panorama"]], row["sha256"], progress=bar.update)
             except ReplicationError as error:
                 raise ReplicationError(f"{first}; {error}") from error
-    return files
 
 
-def _download_wheel(folder: Path, progress: bool) -> Path:
+def _download_wheel(folder: Path) -> Path:
     """Download the viser wheel with pip into a folder, verify it, and return its path."""
-    if progress:
-        print(f"Downloading the wheel of {VISER} (29 MB) with pip", file=sys.stderr)
+    print(f"Downloading the wheel of {VISER} (29 MB) with pip", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--retries=2", "--timeout=20", "--no-deps", "--only-binary=:all:"]
     command += ["--dest", str(folder), VISER]
@@ -620,9 +595,8 @@ def _store(content: bytes, row: dict[str, str], target: Path, origin: str) -> No
 # --------------------------------------------------------------------------------------- vds
 
 
-def _fetch_vds(root: Path, source: Path | None, progress: bool) -> Report:
+def _fetch_vds(folder: Path, source: Path | None) -> Report:
     """Check a copy of the paper's data set and link (or copy) its trees into place."""
-    folder = root / "vds"
     if source is None:
         raise ReplicationError(
             "The data set vds must be downloaded by hand from the authors' Google Drive (folder "
@@ -630,7 +604,7 @@ def _fetch_vds(root: Path, source: Path | None, progress: bool) -> Report:
             "`python -m replication fetch vds --from DIR`."
         )
     report = Report("vds", folder)
-    for scene in tqdm(stacks.vds_scenes(source), "Checking vds", disable=not progress):
+    for scene in tqdm(stacks.vds_scenes(source), "Checking vds", disable=None):
         report.right += len(scene.load().images)
     for name in stacks.VDS_TREES:
         target, origin = folder / name, source / name
@@ -649,10 +623,10 @@ def _fetch_vds(root: Path, source: Path | None, progress: bool) -> Report:
     return report
 
 
-def _verify_vds(folder: Path, progress: bool) -> Report:
+def _verify_vds(folder: Path) -> Report:
     """Read every scene; one that cannot be read counts as differing, with a note that says why."""
     report = Report("vds", folder)
-    for scene in tqdm(stacks.vds_scenes(folder), "Checking vds", disable=not progress):
+    for scene in tqdm(stacks.vds_scenes(folder), "Checking vds", disable=None):
         try:
             report.right += len(scene.load().images)
         except ReplicationError as error:

@@ -5,24 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-import OpenEXR
-from PIL import Image, ImageOps
 
-from replication.data.exposure import (
-    IMAGE_ERRORS,
-    exif_exposure,
-    middle_exposure,
-    read_failure,
-    relative_ev,
-)
+from replication.data.exposure import exif_exposure, middle_exposure, relative_ev
 from replication.errors import ReplicationError
 from replication.files import ROOT, data_root, sha256_array
+from replication.hdr.io import read_hdr, read_image
 
 EVS = (-3, -2, -1, 0, 1, 2, 3)
 """The exposures of a stack in the paper, in stops from the middle exposure."""
@@ -129,13 +121,27 @@ class _Scene:
                 f"{fetch_hint(self.dataset)}."
             )
         images = {
-            ev: read_image(path, f"the EV {ev:+d} picture of {label}")
+            ev: _read(read_image, path, f"EV {ev:+d} picture of {label}")
             for ev, path in sorted(self.frames.items())
         }
         radiance = None
         if self.radiance is not None:
-            radiance = read_radiance(self.radiance, f"the radiance of {label}")
+            radiance = _read(read_hdr, self.radiance, f"radiance of {label}")
         return ExposureStack(self.dataset, self.scene, self.split, images, radiance)
+
+
+def _read(read: Callable[[Path], np.ndarray], path: Path, what: str) -> np.ndarray:
+    """Read a file; an error also tells what it is in its data set."""
+    try:
+        return read(path)
+    except ReplicationError as error:
+        raise ReplicationError(f"Cannot read the {what}: {error}") from error
+
+
+def check_dataset(dataset: str) -> None:
+    """Raise ReplicationError, which lists the known ones, if there is no such data set."""
+    if dataset not in DATASETS:
+        raise ReplicationError(f"Unknown data set {dataset!r}; there are {', '.join(DATASETS)}.")
 
 
 def fetch_hint(dataset: str) -> str:
@@ -155,8 +161,7 @@ def iter_stacks(
 
     Parameters, order and errors as in `load_stacks`; a broken scene raises when its turn comes.
     """
-    if dataset not in DATASETS:
-        raise ReplicationError(f"Unknown data set {dataset!r}; there are {', '.join(DATASETS)}.")
+    check_dataset(dataset)
     if split is not None and split not in SPLITS:
         raise ReplicationError(f"Unknown split {split!r}; there are {', '.join(SPLITS)}.")
     root = Path(root) if root is not None else data_root()
@@ -273,9 +278,29 @@ def _manifest_scenes(dataset: str, root: Path) -> list[_Scene]:
     return list(found.values())
 
 
-def vds_scenes(folder: Path) -> list[_Scene]:
-    """List the scenes of either vds tree, the train tree first, without decoding them."""
-    found = []
+def vds_scenes(folder: str | Path) -> list[_Scene]:
+    """List the scenes of the paper's own data set, the train tree first, without decoding them.
+
+    Two layouts are in use, with EV written -3 ... 3:
+
+    * ``{train,test}/set/tNN/tNN_{EV}EV_true.jpg.png``
+    * ``{train,test}_set/tNN/tNN_{EV}EV_true.jpg.png``, ``{train,test}_hdr_set/tNN/target_hdr.hdr``
+
+    A scene is called ``train-tNN`` or ``test-tNN``, since both trees count from t01. There is no
+    validation tree: 30 % of the train tree (7 : 3, Section 4.4), picked by a hash of the scene
+    name, is split "val". The authors' merged HDR is the radiance where the tree has it.
+
+    Parameters
+    ----------
+    folder : path
+        Holds ``train`` and ``test``, or ``train_set`` and ``test_set``.
+
+    Raises
+    ------
+    ReplicationError
+        If there is no such tree, or two pictures of a scene have the same EV.
+    """
+    folder, found = Path(folder), []
     for tree, pictures, maps in (
         ("train", "train/set", "train/hdr_set"),
         ("train", "train_set", "train_hdr_set"),
@@ -302,35 +327,6 @@ def _vds_validation(names: list[str]) -> set[str]:
     """Pick the validation scenes of the train tree: those whose names hash lowest, for ever."""
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     return set(ranked[: round(VDS_VALIDATION_SHARE * len(names))])
-
-
-def read_vds(root: str | Path, split: str | None = None) -> list[ExposureStack]:
-    """Read the paper's own data set from a folder in either of the two layouts in use.
-
-    * ``{train,test}/set/tNN/tNN_{EV}EV_true.jpg.png``
-    * ``{train,test}_set/tNN/tNN_{EV}EV_true.jpg.png``, ``{train,test}_hdr_set/tNN/target_hdr.hdr``
-
-    with EV written -3 ... 3. A scene is called ``train-tNN`` or ``test-tNN``, since both trees
-    count from t01. There is no validation tree: 30 % of the train tree (7 : 3, Section 4.4),
-    picked by a hash of the scene name, is split "val".
-
-    Parameters
-    ----------
-    root : path
-        The folder that holds ``train`` and ``test``, or ``train_set`` and ``test_set``.
-    split : {"train", "val", "test"}, optional
-
-    Returns
-    -------
-    list of ExposureStack
-        With the authors' merged HDR as radiance where the tree has it.
-
-    Raises
-    ------
-    ReplicationError
-        If there is no such tree or a scene is broken; names scene and EV.
-    """
-    return [scene.load() for scene in vds_scenes(Path(root)) if split in (None, scene.split)]
 
 
 def _ev_of_name(name: str) -> int | None:
@@ -399,12 +395,12 @@ def read_folder(
                 f"The exposures of {path} are unknown: the photos need EXIF data (F-number, "
                 f"exposure time, ISO) or names with EV such as ev-1.jpg. {error}"
             ) from error
-        images = {ev: read_image(file, f"photo {file}") for ev, file in sorted(frames.items())}
+        images = {ev: read_image(file) for ev, file in sorted(frames.items())}
         if 0 not in images:
             raise ReplicationError(f"No photo in {path} is named EV 0.") from error
     else:
         order = np.argsort(stops, kind="stable")
-        pictures = [read_image(files[i], f"photo {files[i]}") for i in order]
+        pictures = [read_image(files[i]) for i in order]
         relative = np.array(stops)[order]
         relative = relative - relative[middle_exposure(pictures, neighbours=neighbours)]
         evs = np.rint(relative).astype(int).tolist()
@@ -423,83 +419,6 @@ def read_folder(
         listed = ", ".join(f"{ev:+d}" for ev in sorted(images))
         raise ReplicationError(f"The exposures in {path} are not evenly spaced: EV {listed}.")
     return ExposureStack("folder", scene, "", images)
-
-
-def read_image(path: str | Path, what: str | None = None) -> np.ndarray:
-    """Read an 8-bit picture, upright (EXIF orientation applied), without alpha.
-
-    Parameters
-    ----------
-    path : path
-    what : str, optional
-        What the picture is, for the error message.
-
-    Returns
-    -------
-    uint8 (H, W, 3)
-        RGB; a grey picture three times the same.
-
-    Raises
-    ------
-    ReplicationError
-        If the file is missing or broken, or is grey with more than 8 bits (of 16-bit RGB, Pillow
-        keeps the upper 8 bits).
-    """
-    path = Path(path)
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ReplicationError(f"{_what(path, what)} has more than 8 bits a channel.")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except IMAGE_ERRORS as error:
-        raise ReplicationError(
-            f"Cannot read {_what(path, what)}: {read_failure(error)}."
-        ) from error
-
-
-def read_radiance(path: str | Path, what: str | None = None) -> np.ndarray:
-    """Read a radiance map from an OpenEXR or a Radiance .hdr file.
-
-    Parameters
-    ----------
-    path : path
-    what : str, optional
-        What the map is, for the error message.
-
-    Returns
-    -------
-    float32 (H, W, 3)
-        Linear RGB, as stored.
-
-    Raises
-    ------
-    ReplicationError
-        If the file is missing or broken, or is not RGB.
-    """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise FileNotFoundError(2, "No such file")
-        if path.suffix.lower() == ".exr":
-            with OpenEXR.File(str(path)) as exr:
-                channels = exr.channels()
-                rgb = channels["RGB" if "RGB" in channels else "RGBA"].pixels[..., :3]
-        else:
-            rgb = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if rgb is None or rgb.ndim != 3 or rgb.dtype != np.float32:
-                raise ValueError("not a Radiance .hdr image")
-            rgb = rgb[..., 2::-1]
-        return np.ascontiguousarray(rgb, dtype=np.float32)
-    except KeyError as error:
-        raise ReplicationError(f"Cannot read {_what(path, what)}: no RGB channels.") from error
-    except (OSError, ValueError, RuntimeError, cv2.error) as error:
-        raise ReplicationError(
-            f"Cannot read {_what(path, what)}: {read_failure(error)}."
-        ) from error
-
-
-def _what(path: Path, what: str | None) -> str:
-    return str(path) if what is None or str(path) in what else f"{what} ({path})"
 
 
 def dataset_hash(stacks: Iterable[ExposureStack]) -> str:
