@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from skimage.data import coffee
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from replication import __version__, evaluate, figures, paper, report
 from replication.data.patches import PatchSet
