@@ -13,7 +13,7 @@ from replication.errors import ReplicationError
 GREY_WEIGHTS = np.array([299, 587, 114], np.uint32)
 """BT.601 luma in thousandths (as in common image tools); whole numbers give the same everywhere."""
 
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a missing, foreign or broken file."""
 
 # EXIF tags; each quantity has a plain tag and, for the first two, an APEX twin.
@@ -116,8 +116,8 @@ def exif_exposure(path: str | Path) -> tuple[float, float, float]:
         with Image.open(path) as image:
             exif = image.getexif()
             tags = {**exif, **exif.get_ifd(_EXIF_IFD)}
-    except IMAGE_ERRORS as error:
-        raise ReplicationError(f"Cannot read the photo {path}: {read_failure(error)}.") from error
+    except _IMAGE_ERRORS as error:
+        raise ReplicationError(f"Cannot read the photo {path}: {_read_failure(error)}.") from error
 
     def number(tag: int) -> float:
         value = tags.get(tag)
@@ -142,7 +142,7 @@ def exif_exposure(path: str | Path) -> tuple[float, float, float]:
     return tuple(settings.values())
 
 
-def read_failure(error: Exception) -> str:
+def _read_failure(error: Exception) -> str:
     """Give a short reason for an image library's exception, without its path and trailing dot."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a known format"
