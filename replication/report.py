@@ -507,10 +507,12 @@ def update_tables(*, check: bool = False) -> None:
     summary = summarise(rows, by=["dataset", "method", "ev"])
     parts = {name: summary[summary["dataset"] == name] for name in DATASET_NAMES}
     first = read_rows(REFERENCE / "tables" / "table1.csv")
+    bullets = "\n".join(f"* {line}" for line in chain_verdict(summary).splitlines())
     blocks = {
         (ROOT / "README.md", "table4"): _readme_table(parts),
         (RESULTS / "REPORT.md", "table1"): markdown_table(_table1_frame(first)),
-        (RESULTS / "REPORT.md", "verdict"): chain_verdict(summary),
+        (ROOT / "README.md", "verdict"): bullets,
+        (RESULTS / "REPORT.md", "verdict"): bullets,
     }
     for metric in ("psnr", "ssim", "ms_ssim"):
         blocks[RESULTS / "REPORT.md", f"table4_{metric}"] = "\n\n".join(
