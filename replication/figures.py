@@ -49,8 +49,8 @@ LABELS = {
 }
 """What a method is called in figures and tables."""
 
-_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
 
 _ON_PICTURE = {"bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}}
 _ROW_LABEL = {"fontsize": 6.5, "rotation": 0, "ha": "right", "va": "center"}
@@ -285,7 +285,7 @@ def psnr_figure(
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
     markers = iter("os^Dv<>P")
-    methods = [m for m in LABELS if m in set(summary["method"])]
+    methods = [m for m in LABELS if m in set(summary["method"]) - {"tone_curve_unrounded"}]
     series = {m: summary[summary["method"] == m].set_index("ev") for m in methods}
     lines = {m: (t["psnr_mean"], t["psnr_sigma"]) for m, t in series.items()}
     lines["paper"] = tuple(
@@ -310,7 +310,7 @@ def psnr_figure(
     axes.set_ylabel("PSNR in dB (mean ± σ over scenes)")
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return figure
 
 
@@ -332,7 +332,7 @@ def curves_figure(
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
     for number, (label, y) in enumerate(curves.items()):
-        style = {"color": _LINES[number % 6], "linestyle": _STYLES[number % 6], "linewidth": 1.3}
+        style = {"color": _LINES[number % 7], "linestyle": _STYLES[number % 7], "linewidth": 1.3}
         axes.plot(x, y, label=label, **style)
     axes.set(xlabel=xlabel, ylabel=ylabel, **options)
     axes.grid(alpha=0.3)
@@ -353,8 +353,8 @@ def training_figure(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
         axes.plot(
             [row["patches"] for row in rows],
             [row["loss"] for row in rows],
-            color=_LINES[number % 6],
-            linestyle=_STYLES[number % 6],
+            color=_LINES[number % 7],
+            linestyle=_STYLES[number % 7],
             linewidth=1.2,
             label=label,
         )

@@ -19,7 +19,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from replication.errors import ReplicationError
 from replication.paper import DILATIONS, EVS, KERNELS
 
-
 _TINY = 1.2e-38  # a normal number in float32, bfloat16 and float64
 
 

@@ -465,8 +465,15 @@ def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
     return "\n\n".join(
         f"{_LABELS[metric]}, mean ± σ over {DATASET_NAMES.get(name, name)}\n"
         + table4_frame(part, metric).to_string(index=False)
-        for name, part in summary.groupby("dataset", sort=False)
+        for name, part in _by_dataset(summary)
     )
+
+
+def _by_dataset(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Parts of a summary by data set, in the order of ``DATASET_NAMES``, others behind."""
+    parts = dict(list(summary.groupby("dataset")))
+    order = [*DATASET_NAMES, *parts]
+    return [(name, parts[name]) for name in dict.fromkeys(order) if name in parts]
 
 
 def chain_verdict(summary: pd.DataFrame) -> str:
@@ -478,7 +485,7 @@ def chain_verdict(summary: pd.DataFrame) -> str:
         From :func:`summarise` by data set, method and EV.
     """
     sentences = []
-    for name, part in summary.groupby("dataset", sort=False):
+    for name, part in _by_dataset(summary):
         means = part.pivot_table(index="ev", columns="method", values="psnr_mean")
         gain = means["deep_chain"] - means["tone_curve"]
         better = [f"{ev:+d}" for ev in _EVS if gain[ev] > 0]
