@@ -1,0 +1,198 @@
+"""Steerable pyramid with four orientations (Simoncelli & Freeman 1995), by products of spectra.
+
+The filters are those of Karasaridis & Simoncelli (1996), third-derivative order ("sp3"); their taps
+come from pyrtools (MIT licence, Copyright (c) 2016 LabForComputationalVision, see
+``sp3_filters.LICENSE``). Images are mirrored about their edge pixels.
+
+References
+----------
+E. P. Simoncelli, W. T. Freeman, "The steerable pyramid: a flexible architecture for multi-scale
+derivative computation", ICIP 1995, doi 10.1109/ICIP.1995.537667.
+A. Karasaridis, E. Simoncelli, "A filter design technique for steerable pyramid image transforms",
+ICASSP 1996, doi 10.1109/ICASSP.1996.547720.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from scipy.signal import convolve2d
+from torch.nn.functional import pad
+
+from replication.errors import ReplicationError
+
+ORIENTATIONS = 4
+
+MINIMUM = 17
+"""Smallest image side in pixels: below it a pyramid has no oriented level."""
+
+
+def level_count(height: int, width: int) -> int:
+    """Number of oriented levels: halvings (rounded down) while both sides have 17 pixels or more.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the image in pixels.
+
+    Returns
+    -------
+    int
+        0 for images smaller than 17 pixels.
+    """
+    count = 0
+    while min(height, width) >= MINIMUM:
+        count, height, width = count + 1, height // 2, width // 2
+    return count
+
+
+def fast_length(length: int) -> int:
+    """Smallest even length of a fast Fourier transform that is not below a length.
+
+    Parameters
+    ----------
+    length : int
+        Positive.
+
+    Returns
+    -------
+    int
+        Even, without prime factors above 11: others are up to ten times slower.
+    """
+    return 2 * next_fast_len((length + 1) // 2)
+
+
+def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
+    """Split images into bands of spatial frequency and orientation.
+
+    Every step is a correlation: the high-pass residual with ``hi0``; then, starting from the
+    low-pass ``lo0``, at each level the four oriented bands, and ``lo`` (of gain 2) sampled at even
+    rows and columns as the start of the next level; the last such image is the base band.
+
+    Parameters
+    ----------
+    images : torch.Tensor (N, H, W)
+        float64 or float32, any device; H and W of at least 17 pixels.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Residual (1, N, H, W), oriented bands (4, N, h, w) from fine to coarse (h, w halved and
+        rounded up from level to level), base band (1, N, h, w); dtype and device of `images`.
+
+    Raises
+    ------
+    ReplicationError
+        If the images have another shape or are smaller than 17 pixels.
+    """
+    if images.ndim != 3 or min(images.shape[1:]) < MINIMUM:
+        raise ReplicationError(
+            f"The pyramid needs images (N, H, W) of at least {MINIMUM} x {MINIMUM} pixels, "
+            f"not {tuple(images.shape)}."
+        )
+    kernels = _kernels()
+    # mirroring commutes with lo0, which is symmetric: one filter does the work of two
+    bands, image = _correlate_each(images, [kernels["hi0"], *kernels["lo0_b"]], kernels["lo0_lo"])
+    levels = [bands[:1], bands[1:]]
+    for _ in range(level_count(*images.shape[1:]) - 1):
+        bands, image = _correlate_each(image, kernels["b"], kernels["lo"])
+        levels.append(bands)
+    return [*levels, image[None]]
+
+
+def rebuild(bands: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Add up the bands of one image, from the base band to the finest level.
+
+    At each level the image so far is spread to even rows and columns of the finer grid, zero
+    elsewhere, and convolved with ``lo``; the four bands, each convolved with its own filter, are
+    added. At the end it is convolved with ``lo0``, and the residual convolved with ``hi0`` is added.
+
+    Parameters
+    ----------
+    bands : sequence of torch.Tensor
+        Residual (1, H, W), oriented bands (4, h, w), base band (1, h, w), as of one image from
+        :func:`steerable_pyramid`.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (H, W); for the unchanged bands of an image, nearly that image.
+    """
+    kernels = _kernels()
+    image = bands[-1][0]
+    for band in reversed(bands[1:-1]):
+        spread = torch.zeros_like(band[0])
+        spread[::2, ::2] = image
+        # convolution is correlation with the kernel turned by 180 degrees
+        image = _correlate_sum([spread, *band], [kernels["lo"], *kernels["b"][:, ::-1, ::-1]])
+    return _correlate_sum([image, bands[0][0]], [kernels["lo0"], kernels["hi0"]])
+
+
+@cache
+def _kernels() -> dict[str, np.ndarray]:
+    """The filters, and lo0 convolved with those that follow it."""
+    with np.load(Path(__file__).with_name("sp3_filters.npz")) as file:
+        kernels = dict(file)
+    kernels["lo0_b"] = np.stack([convolve2d(kernels["lo0"], b) for b in kernels["b"]])
+    kernels["lo0_lo"] = convolve2d(kernels["lo0"], kernels["lo"])
+    return kernels
+
+
+def _correlate_each(
+    images: torch.Tensor, kernels: Sequence[np.ndarray], halving: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every image (N, H, W) with every kernel, (K, N, H, W), and with one more at even pixels."""
+    (height, width), every = images.shape[1:], (*kernels, halving)
+    margin = max(len(kernel) for kernel in every) // 2
+    size = _transform_size(images, margin)
+    factors = [_factors(kernel, margin, size, images) for kernel in every]
+    result = images.new_empty(len(kernels), *images.shape)
+    half = images.new_empty(len(images), (height + 1) // 2, (width + 1) // 2)
+    for n, image in enumerate(images):
+        spectrum = _spectrum(image, margin, size)
+        for k, (left, right) in enumerate(factors):
+            filtered = torch.fft.irfft2((left @ right).mul_(spectrum), s=size)[:height, :width]
+            if k < len(kernels):
+                result[k, n] = filtered
+            else:
+                half[n] = filtered[::2, ::2]
+    return result, half
+
+
+def _correlate_sum(images: Sequence[torch.Tensor], kernels: Sequence[np.ndarray]) -> torch.Tensor:
+    """Sum over images (H, W), each correlated with its kernel."""
+    (height, width), margin = images[0].shape, max(len(kernel) for kernel in kernels) // 2
+    size = _transform_size(images[0], margin)
+    total = 0
+    for image, kernel in zip(images, kernels, strict=True):
+        left, right = _factors(kernel, margin, size, image)
+        total += (left @ right).mul_(_spectrum(image, margin, size))
+    return torch.fft.irfft2(total, s=size)[:height, :width].contiguous()
+
+
+def _transform_size(image: torch.Tensor, margin: int) -> tuple[int, int]:
+    height, width = (fast_length(n + 2 * margin) for n in image.shape[-2:])
+    return height, width
+
+
+def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, int]) -> torch.Tensor:
+    """Spectrum of an image (H, W) mirrored about its edge pixels by a margin, zero beyond."""
+    return torch.fft.rfft2(pad(image[None], [margin] * 4, mode="reflect")[0], s=size)
+
+
+def _factors(
+    kernel: np.ndarray, margin: int, size: tuple[int, int], like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two matrices whose product is the spectrum that correlates and takes the margin off."""
+    taps = np.arange(len(kernel)) + margin - len(kernel) // 2
+    rows = np.outer(np.arange(size[0]), taps) % size[0]
+    columns = np.outer(taps, np.arange(size[1] // 2 + 1)) % size[1]
+    left = np.exp(2j * np.pi / size[0] * rows) @ kernel
+    right = np.exp(2j * np.pi / size[1] * columns)
+    options = {"device": like.device, "dtype": like.dtype.to_complex()}
+    return torch.from_numpy(left).to(**options), torch.from_numpy(right).to(**options)
