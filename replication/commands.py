@@ -14,14 +14,14 @@ import torch
 from skimage.data import coffee
 from tqdm import tqdm
 
-from replication import __version__, evaluate, figures, paper, report
+from replication import evaluate, figures, paper, report
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
 from replication.errors import ReplicationError
 from replication.files import sha256_file
 from replication.hdr import io, reinhard
 from replication.model import InferenceNetwork, SubNetwork, activation_for, chain_evs, previous_ev
-from replication.provenance import write_provenance
+from replication.provenance import code_version, write_provenance
 from replication.reconstruct import (
     infer_exposure,
     infer_stack,
@@ -227,7 +227,7 @@ def train_command(
             "data_hash": dataset_hash(stacks),
             "patches_in_data": len(patches),
             "device": device,
-            "code_version": __version__,
+            "code_version": code_version(),
         }
         save_weights(network, written[one], metadata)
     final.unlink()

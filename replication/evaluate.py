@@ -102,12 +102,12 @@ def exposure_rows(
         If a scene is smaller than MS-SSIM allows (161 pixels).
     """
     rows = []
-    methods = list(methods)
+    methods, version = list(methods), code_version()
     for stack in tqdm(list(stacks), desc="scenes", disable=None):
         for method in methods:
             inferred = method.infer(stack.images[0])
             for ev in evs:
-                rows.append(_row(stack, method, ev, inferred[ev], table))
+                rows.append(_row(stack, method, ev, inferred[ev], table, version))
     return rows
 
 
@@ -130,8 +130,9 @@ def link_rows(
     list of dict
         As :func:`exposure_rows`.
     """
+    version = code_version()
     return [
-        _row(stack, method, ev, method.infer(stack.images[previous_ev(ev)])[ev], table)
+        _row(stack, method, ev, method.infer(stack.images[previous_ev(ev)])[ev], table, version)
         for stack in stacks
         for method in methods
     ]
@@ -163,7 +164,9 @@ def link_methods(
     ]
 
 
-def _row(stack: ExposureStack, method: Method, ev: int, image: np.ndarray, table: str) -> dict:
+def _row(
+    stack: ExposureStack, method: Method, ev: int, image: np.ndarray, table: str, version: str
+) -> dict:
     height, width = stack.shape[:2]
     target = stack.images[ev]
     return {
@@ -182,6 +185,6 @@ def _row(stack: ExposureStack, method: Method, ev: int, image: np.ndarray, table
         "border": 0,
         "weights_hash": method.weights_hash,
         "data_hash": sha256_array(target)[:12],
-        "code_version": code_version(),
+        "code_version": version,
         "protocol": fidelity.PROTOCOL,
     }

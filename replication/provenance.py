@@ -22,10 +22,14 @@ PACKAGES = (
 )
 
 
+CODE = ("replication", "pyproject.toml", "constraints.txt")
+"""What makes a result what it is; a changed text or result does not make the code dirty."""
+
+
 def code_version() -> str:
     """Package version with the commit it runs from: ``0.1.0+g1a2b3c4d5e6f`` (``.dirty``).
 
-    Without git or outside a clone: ``0.1.0+unknown``. Only tracked files make a tree dirty.
+    Without git or outside a clone: ``0.1.0+unknown``. Only tracked files of :data:`CODE` make a tree dirty.
     """
     commit, dirty = _git_state()
     if commit == "unknown":
@@ -84,7 +88,7 @@ def _git_state() -> tuple[str, bool | str]:
             subprocess.run(
                 ["git", "-C", ROOT, *command], capture_output=True, text=True, check=True
             ).stdout
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno", "--", *CODE])
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown", "unknown"

@@ -629,12 +629,15 @@ def test_code_version_follows_git(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     assert runs.code_version() == f"{replication.__version__}+unknown"  # no commit yet
-    (tmp_path / "a").write_text("1")
-    subprocess.run([*git, "add", "a"], check=True)
+    (tmp_path / "replication").mkdir()
+    for file in ("results", "replication/a"):
+        (tmp_path / file).write_text("1")
+    subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "a"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert runs.code_version() == f"{replication.__version__}+g{head.stdout[:12]}"
-    (tmp_path / "untracked").write_text("1")
+    (tmp_path / "replication" / "untracked").write_text("1")
+    (tmp_path / "results").write_text("2")
     assert not runs.code_version().endswith("dirty")
-    (tmp_path / "a").write_text("2")
+    (tmp_path / "replication" / "a").write_text("2")
     assert runs.code_version() == f"{replication.__version__}+g{head.stdout[:12]}.dirty"
