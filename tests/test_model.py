@@ -53,6 +53,7 @@ def test_mprelu_is_minus_prelu_of_minus_x(channels):
     torch.testing.assert_close(ours.weight.grad, torchs.weight.grad, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_mprelu_scripts():
     x = torch.randn(2, 3, 8, 8)
     layer = MPReLU(3)

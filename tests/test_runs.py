@@ -372,6 +372,8 @@ def test_ctrl_c_stops_notebook_and_kernel(folder):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a shell's background job ignores Ctrl-C and would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
     def wait_for(condition) -> None:
