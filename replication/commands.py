@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from replication import evaluate, figures, paper, report
 from replication.data.patches import PatchSet
-from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
+from replication.data.stacks import ExposureStack, dataset_hash, has_split, load_stacks
 from replication.errors import ReplicationError
 from replication.files import sha256_file
 from replication.hdr import io, reinhard
@@ -224,6 +224,7 @@ def train_command(
     final = train(networks, patches, plan, output, label=name)
     for one, network in networks.items():
         metadata = facts[one] | {
+            "validation": _validation(network.cpu(), one, dataset, stacks),
             "data_hash": dataset_hash(stacks),
             "patches_in_data": len(patches),
             "device": device,
@@ -232,6 +233,18 @@ def train_command(
         save_weights(network, written[one], metadata)
     final.unlink()
     return written
+
+
+def _validation(
+    network: SubNetwork, ev: int, dataset: str, training: Sequence[ExposureStack]
+) -> dict[str, object] | None:
+    """Figures for the metadata: the link on the validation scenes, baselines beside it."""
+    if not has_split(dataset, "val"):
+        return None
+    stacks = load_stacks(dataset, split="val")
+    methods = evaluate.link_methods(network, ev, training)
+    psnr = evaluate.link_psnr(stacks, ev, methods)
+    return {"input": "true image before", "scenes": len(stacks), "psnr_db": psnr}
 
 
 def _replace_inputs(

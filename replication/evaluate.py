@@ -138,8 +138,23 @@ def link_rows(
     ]
 
 
+def link_psnr(
+    stacks: Iterable[ExposureStack], ev: int, methods: Iterable[Method]
+) -> dict[str, float]:
+    """Mean PSNR in dB of each method on one link, as in :func:`link_rows`, images of any size."""
+    stacks, before = list(stacks), previous_ev(ev)
+    scores = {
+        method.name: [
+            fidelity.psnr(method.infer(s.images[before])[ev], s.images[ev], data_range=255)
+            for s in stacks
+        ]
+        for method in methods
+    }
+    return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
+
+
 def link_methods(
-    network: SubNetwork, ev: int, training: Iterable[ExposureStack], weights_hash: str
+    network: SubNetwork, ev: int, training: Iterable[ExposureStack], weights_hash: str = "none"
 ) -> list[Method]:
     """The methods that a subnetwork is compared with on its own link, baselines first.
 

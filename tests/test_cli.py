@@ -19,7 +19,7 @@ from PIL import Image
 from replication import __version__, commands, runs
 from replication.__main__ import main
 from replication.data import stacks
-from replication.data.stacks import EVS, dataset_hash, load_stacks
+from replication.data.stacks import dataset_hash, has_split, load_stacks
 from replication.files import ROOT
 from replication.hdr import io, reinhard
 from replication.model import SubNetwork
@@ -605,6 +605,7 @@ def test_train_writes_weights_that_say_where_they_come_from(vds, capsys):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     assert [metadata[key] for key in told] == [-1, "mprelu", "vds", "true", None, device, 2]
     assert metadata["code_version"].startswith(__version__)
+    assert (metadata["validation"] is not None) == has_split("vds", "val")
 
     written = path.read_bytes()
     assert train(output, "--ev", "-1", "--seed", "3", "--flips") == 0

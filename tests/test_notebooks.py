@@ -11,6 +11,7 @@ from replication.data.stacks import load_stacks
 from replication.files import NOTEBOOKS
 from replication.hdr import io
 from replication.reconstruct import load_chain, merge_stack
+from replication.train import read_safetensors
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -59,6 +60,12 @@ def test_03_trains_one_subnetwork(tmp_path_factory):
     means = rows.groupby("method")["psnr"].mean()
     assert set(rows["method"]) == {"identity", "tone_curve", "deep_chain"}
     assert means["deep_chain"] > means["identity"]
+    _, metadata = read_safetensors(out / "weights" / "ev-1.safetensors")
+    validation = json.loads(metadata["validation"])
+    val = load_stacks("mini", split="val")
+    unchanged = np.mean([plain_psnr(stack.images[0], stack.images[-1]) for stack in val])
+    assert validation["scenes"] == len(val) == 4
+    assert validation["psnr_db"]["identity"] == pytest.approx(unchanged, abs=1e-3)
     record = json.loads((out / "provenance.json").read_text())
     assert "weights/ev-1.safetensors" in json.dumps(record)
 
@@ -89,6 +96,8 @@ def test_shipped_weights_say_where_they_come_from():
         assert metadata["ev"] == ev
         assert metadata["dataset"] == "hdrps"
         assert {"recipe", "data_hash", "code_version", "activation"} <= set(metadata)
+        psnr = metadata["validation"]["psnr_db"]
+        assert psnr["deep_chain"] > psnr["identity"] + 10
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

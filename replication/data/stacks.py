@@ -164,9 +164,7 @@ def iter_stacks(
     check_dataset(dataset)
     if split is not None and split not in SPLITS:
         raise ReplicationError(f"Unknown split {split!r}; there are {', '.join(SPLITS)}.")
-    root = Path(root) if root is not None else data_root()
-    found = vds_scenes(root / "vds") if dataset == "vds" else _manifest_scenes(dataset, root)
-    found = {scene.scene: scene for scene in found if split in (None, scene.split)}
+    found = {scene.scene: scene for scene in _scenes(dataset, root) if split in (None, scene.split)}
     where = f"data set {dataset}" + (f", split {split}" if split else "")
     if scenes is not None:
         scenes = list(scenes)
@@ -178,6 +176,16 @@ def iter_stacks(
         raise ReplicationError(f"There are no scenes in the {where}.")
     for scene in found.values():
         yield scene.load()
+
+
+def has_split(dataset: str, split: str, root: str | Path | None = None) -> bool:
+    """Whether a data set has scenes in a split; parameters and errors as in `load_stacks`."""
+    return any(scene.split == split for scene in _scenes(dataset, root))
+
+
+def _scenes(dataset: str, root: str | Path | None) -> list[_Scene]:
+    root = Path(root) if root is not None else data_root()
+    return vds_scenes(root / "vds") if dataset == "vds" else _manifest_scenes(dataset, root)
 
 
 def load_stacks(
