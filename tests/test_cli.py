@@ -19,7 +19,7 @@ from PIL import Image
 from replication import __version__, commands, runs
 from replication.__main__ import main
 from replication.data import stacks
-from replication.data.stacks import dataset_hash, has_split, load_stacks
+from replication.data.stacks import EVS, dataset_hash, has_split, load_stacks
 from replication.files import ROOT
 from replication.hdr import io, reinhard
 from replication.model import SubNetwork
