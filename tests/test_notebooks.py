@@ -1,6 +1,7 @@
 """The strict gate: every notebook is executed anew; what it wrote is compared with independent truth."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from replication.data.stacks import load_stacks
 from replication.files import NOTEBOOKS
 from replication.hdr import io
 from replication.reconstruct import load_chain, merge_stack
-from replication.train import read_safetensors
+from replication.train import Recipe, read_safetensors
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -80,6 +81,16 @@ def test_06_gives_the_committed_rows_of_the_shipped_weights(tmp_path_factory):
     assert (ours["weights_hash"] == committed["weights_hash"]).all()
     for metric, tolerance in {"psnr": 0.01, "ssim": 1e-3, "ms_ssim": 1e-3}.items():
         np.testing.assert_allclose(ours[metric], committed[metric], atol=tolerance, rtol=0)
+
+
+def test_the_paper_profile_trains_by_the_papers_recipe():
+    given = {f.name for f in fields(Recipe)}
+    tasks = [t for t in runs.plan(runs.load_profile("paper")) if t.notebook == "03_train_ev"]
+    assert len(tasks) == 6
+    for task in tasks:
+        defaults = runs.notebook_parameters(NOTEBOOKS / "03_train_ev.ipynb")
+        values = {k: v for k, v in (defaults | task.parameters).items() if k in given}
+        assert Recipe(**values) == Recipe()
 
 
 def test_08_converts_the_built_in_photo(tmp_path_factory):
