@@ -26,12 +26,21 @@ KEYS = {
     "scene": "name of the scene",
     "method": "what made the image: identity, tone_curve, deep_chain, …",
     "ev": "EV of the image compared, a whole number; no such column where HDR images are compared",
+    "scaling": "how test and truth were scaled, in the study of it only",
 }
 METRICS = {
-    "psnr": "PSNR in dB over all pixels and channels of the image (inf when identical)",
+    "psnr": "PSNR in dB over all pixels and channels (inf when identical); Table 5: tone-mapped",
     "ssim": "SSIM in [-1, 1]",
     "ms_ssim": "MS-SSIM in [-1, 1]",
-    "hdrvdp2_q": "HDR-VDP-2 quality score, at most 100",
+    "hdrvdp2_q": "HDR-VDP-2.2.1 quality score, at most 100",
+    "hdrvdp2_q_mos": "HDR-VDP-2.2.0 prediction of a mean opinion score, 0 to 100",
+    "pu21_psnr": "PSNR of PU21 values in dB",
+    "pu21_ssim": "SSIM of PU21 values",
+    "log_rmse_unclipped": "RMSE of log10 luminance over the pixels that EV 0 holds unclipped",
+    "log_rmse_clipped": "the same where EV 0 clips a channel or more; empty where nothing clips",
+    "log_rmse_clipped_partly": "the same where EV 0 clips one or two channels; may be empty",
+    "log_rmse_clipped_fully": "the same where EV 0 clips all three channels; may be empty",
+    "clipped_share": "share of the pixels of EV 0 that have a clipped channel, 0 to 1",
 }
 PROTOCOL = {
     "width": "pixels compared, across",
@@ -47,8 +56,11 @@ OPTIONAL = {
     "protocol": "anything else that a metric depends on",
 }
 ROW_COLUMNS = KEYS | METRICS | PROTOCOL | OPTIONAL
-"""Column -> meaning, in the order of the CSV. All of KEYS (but ``ev``) and of PROTOCOL and at least
-one of METRICS must be there; no cell is empty."""
+"""Column -> meaning, in the order of the CSV. All of KEYS (but ``ev`` and ``scaling``) and of PROTOCOL
+and at least one of METRICS must be there; a cell is empty only in a column that says so."""
+
+MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped_fully")
+"""Errors over pixels of which an image may have none; means are over the images that have some."""
 
 _WHOLE = ("ev", "width", "height", "border")
 _NUMBERS = (*_WHOLE, *METRICS, "data_range")
@@ -89,7 +101,8 @@ def write_rows(path: str | Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]
     frame = _checked(frame, f"Rows for {path}")
     for name in METRICS.keys() & set(frame.columns):
         frame[name] = [
-            f"{value + 0.0:.{_METRIC_DIGITS}f}" for value in frame[name].round(_METRIC_DIGITS)
+            "" if pd.isna(value) else f"{value + 0.0:.{_METRIC_DIGITS}f}"
+            for value in frame[name].round(_METRIC_DIGITS)
         ]
     frame["data_range"] = [f"{value:g}" for value in frame["data_range"]]
     with atomic_path(path) as temporary:
@@ -131,7 +144,7 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         raise ReplicationError(
             f"{where}: unknown column {', '.join(unknown)}; known are: {', '.join(ROW_COLUMNS)}."
         )
-    needed = [name for name in (*KEYS, *PROTOCOL) if name != "ev"]
+    needed = [name for name in (*KEYS, *PROTOCOL) if name not in ("ev", "scaling")]
     if missing := [name for name in needed if name not in frame.columns]:
         raise ReplicationError(f"{where}: missing column {', '.join(missing)}.")
     if not METRICS.keys() & set(frame.columns):
@@ -144,7 +157,9 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         row = typed.loc[twice, keys].iloc[0]
         raise ReplicationError(f"{where}: two rows for {', '.join(map(str, row))}.")
     order = [
-        name for name in ("table", "dataset", "split", "method", "ev", "scene") if name in keys
+        name
+        for name in ("table", "dataset", "split", "method", "ev", "scaling", "scene")
+        if name in keys
     ]
     return typed.sort_values(order, kind="stable", ignore_index=True)
 
@@ -159,6 +174,8 @@ def _typed(column: pd.Series, where: str) -> pd.Series:
         kind = "a whole number" if column.name in _WHOLE else "a number"
         values = pd.to_numeric(column, errors="coerce").astype(float)
         bad = values.isna().to_numpy()
+        if column.name in MAY_BE_EMPTY:
+            bad = bad & [str(value).strip().lower() not in ("", "nan") for value in column]
         if column.name in _WHOLE:
             bad = bad | values.mod(1).ne(0).to_numpy()  # also true of inf
     if bad.any():
@@ -201,12 +218,13 @@ def summarise(
     Raises
     ------
     ReplicationError
-        If a column is not there or holds NaN.
+        If a column is not there or holds NaN without being one of :data:`MAY_BE_EMPTY`.
     """
     metrics = list(metrics or [name for name in METRICS if name in rows.columns])
     if missing := [name for name in (*by, *metrics) if name not in rows.columns]:
         raise ReplicationError(f"The rows have no column {', '.join(missing)}.")
-    if empty := [name for name in (*by, *metrics) if rows[name].isna().any()]:
+    filled = [name for name in (*by, *metrics) if name not in MAY_BE_EMPTY]
+    if empty := [name for name in filled if rows[name].isna().any()]:
         raise ReplicationError(f"The rows have empty cells in column {', '.join(empty)}.")
     groups = rows.groupby(list(by), sort=False)
     columns = {"n": groups.size()}

@@ -1,0 +1,469 @@
+"""HDR images against the true one: the per-image rows behind Table 5 and Figure 7 (Section 6.2).
+
+Every method gives an HDR image of a scene; every image is judged by the same protocol
+(:data:`PROTOCOL`, DEVIATIONS D32). Methods that know only the photo come first, the rows that use
+the truth to show where the room is come behind them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from replication import report
+from replication.baselines import expandnet, huo, kovaleski_oliveira, masia, tone_curve
+from replication.baselines.expansion import GAMMA, linearise
+from replication.data.stacks import ExposureStack, dataset_hash
+from replication.errors import ReplicationError
+from replication.evaluate import chain_hash
+from replication.files import sha256_file
+from replication.hdr import debevec, reinhard
+from replication.metrics import fidelity, pu21, scaling
+from replication.metrics.hdrvdp2 import HDRVDP2Result, hdrvdp2, pixels_per_degree
+from replication.paper import DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
+from replication.provenance import code_version, usable_cores
+from replication.reconstruct import WEIGHTS, load_chain, merge_stack, reconstruct, to_uint8
+
+PIXELS_PER_DEGREE = pixels_per_degree(
+    DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
+)
+"""Of the paper's display: 33.5102139115."""
+
+DARKEST = 1e-5
+"""Floor of the luminance in the log error, cd/m2: where HDR-VDP-2's observer stops to respond."""
+
+PROTOCOL = (
+    "PSNR: Reinhard 2002 global, automatic key and white per image, gamma 2.2, 8 bit, of the HDR "
+    f"images as they come; else {scaling.PROTOCOL}; HDR-VDP-2.2.1 rgb-bt.709 ccfl-lcd "
+    f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {pu21.PROTOCOL}; log10 luminance from {DARKEST:g} cd/m2"
+)
+"""What the numbers of Table 5 depend on; in every row."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A way from a scene to an HDR image.
+
+    Attributes
+    ----------
+    name : str
+        As in the tables.
+    expand : callable
+        :class:`ExposureStack` -> float32 ``(H, W, 3)``, linear RGB in any unit. Picklable, so that
+        other processes can call it.
+    weights_hash : str
+        First 12 digits of a SHA-256; ``none`` where nothing is learnt.
+    """
+
+    name: str
+    expand: Callable[[ExposureStack], np.ndarray]
+    weights_hash: str = "none"
+
+
+# ------------------------------------------------------------------------------------ methods
+
+
+def photo_methods(
+    weights: str | Path | None = None, *, expandnet_clone: str | Path | None = None
+) -> list[Expansion]:
+    """The methods that know EV 0 only, baselines first, the chain last.
+
+    Parameters
+    ----------
+    weights
+        Folder of the chain's weights; by default the shipped ones.
+    expandnet_clone
+        Folder of a clone of ExpandNet; adds it to the methods.
+
+    Returns
+    -------
+    list of Expansion
+        ``linearised``, ``tone_curve``, ``huo``, ``kovaleski_oliveira``, ``masia``, (``expandnet``,)
+        ``deep_chain``.
+
+    Raises
+    ------
+    ReplicationError
+        If weights or curves cannot be loaded.
+    """
+    curves = tone_curve.read()
+    chain = load_chain(weights)
+    methods = [
+        Expansion("linearised", partial(_from_photo, _linearised)),
+        Expansion(
+            "tone_curve",
+            partial(_from_photo, partial(tone_curve.expand, curves=curves)),
+            sha256_file(tone_curve.REFERENCE)[:12],
+        ),
+        Expansion("huo", partial(_from_photo, huo.expand)),
+        Expansion("kovaleski_oliveira", partial(_from_photo, kovaleski_oliveira.expand)),
+        Expansion("masia", partial(_from_photo, masia.expand)),
+    ]
+    if expandnet_clone is not None:
+        expandnet.load(expandnet_clone)  # fail now; each process loads its own
+        methods.append(
+            Expansion(
+                "expandnet",
+                partial(_from_photo, partial(expandnet.expand, clone=str(expandnet_clone))),
+                sha256_file(Path(expandnet_clone) / expandnet.WEIGHTS)[:12],
+            )
+        )
+    methods.append(
+        Expansion(
+            "deep_chain",
+            partial(_from_photo, partial(reconstruct, chain=chain)),
+            chain_hash(chain, weights or WEIGHTS),
+        )
+    )
+    return methods
+
+
+def truth_methods() -> list[Expansion]:
+    """Reference rows that use the true exposures: what would be possible, and with what.
+
+    Returns
+    -------
+    list of Expansion
+        ``true_response``: EV 0 linearised with the response estimated from the true stack;
+        ``true_response_kovaleski_oliveira``: [19] on that instead of on ``x^2.2``;
+        ``oracle_curve``: the tone curve learnt on the scene itself, the upper bound of every
+        pointwise method; ``three_frames``: the true EV -1, 0, +1 merged;
+        ``truth_where_clipped``: the tone curve's image with the true values where EV 0 clips.
+    """
+    curve_hash = sha256_file(tone_curve.REFERENCE)[:12]
+    return [
+        Expansion("true_response", _true_response),
+        Expansion("true_response_kovaleski_oliveira", _true_response_kovaleski_oliveira),
+        Expansion("oracle_curve", _oracle_curve),
+        Expansion("three_frames", _three_frames),
+        Expansion("truth_where_clipped", _truth_where_clipped, curve_hash),
+    ]
+
+
+def _from_photo(expand: Callable[[np.ndarray], np.ndarray], stack: ExposureStack) -> np.ndarray:
+    return expand(stack.images[0])
+
+
+def _linearised(ldr: np.ndarray) -> np.ndarray:
+    return linearise(ldr)[0].astype(np.float32)
+
+
+def _true_response(stack: ExposureStack) -> np.ndarray:
+    frames = [stack.images[ev] for ev in stack.evs]
+    curve = np.exp(debevec.estimate_response(frames, stack.exposure_times)).astype(np.float32)
+    return np.stack([curve[stack.images[0][..., c], c] for c in range(3)], axis=-1)
+
+
+def _true_response_kovaleski_oliveira(stack: ExposureStack) -> np.ndarray:
+    linear = _true_response(stack)
+    return kovaleski_oliveira.expand(np.minimum(linear / linear.max(), 1) ** (1 / GAMMA))
+
+
+def _oracle_curve(stack: ExposureStack) -> np.ndarray:
+    curves = tone_curve.fit([stack.images], [ev for ev in stack.evs if ev])
+    return tone_curve.expand(stack.images[0], curves)
+
+
+def _three_frames(stack: ExposureStack) -> np.ndarray:
+    return merge_stack({ev: stack.images[ev] for ev in (-1, 0, 1)})
+
+
+def _truth_where_clipped(stack: ExposureStack) -> np.ndarray:
+    clipped = scaling.clipped_channels(stack.images[0]) > 0
+    hdr, truth = tone_curve.expand(stack.images[0]), merge_stack(stack.images)
+    known, true = (float(reinhard.luminance(image[~clipped]).mean()) for image in (hdr, truth))
+    hdr[clipped] = truth[clipped] * (known / true)
+    return hdr
+
+
+# ------------------------------------------------------------------------------------- scores
+
+
+def scores(test: np.ndarray, truth: np.ndarray, ldr: np.ndarray) -> dict[str, float]:
+    """Judge one HDR image by the protocol of Table 5.
+
+    Parameters
+    ----------
+    test, truth : float array (H, W, 3)
+        Linear RGB, each in a unit of its own, finite, not negative; sides of at least 17 pixels.
+        Their scale matters for the tone-mapped PSNR alone (Reinhard's delta is absolute, D12).
+    ldr : uint8 array (H, W, 3)
+        EV 0, which says where the photo is clipped.
+
+    Returns
+    -------
+    dict of str to float
+        The metrics of :data:`replication.report.METRICS` that concern HDR images. An error over
+        pixels of which the photo has none is NaN.
+
+    Raises
+    ------
+    ReplicationError
+        If an image is no radiance map or too small, shapes differ, or the images cannot be scaled
+        (:mod:`replication.metrics.scaling`).
+    """
+    pictures = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
+    clipped = scaling.clipped_channels(ldr)
+    scaled, reference = scale_pair(test, truth, ldr)
+    seen = visible_difference(scaled, reference)
+    error = np.log10(np.maximum(reinhard.luminance(scaled), DARKEST))
+    error -= np.log10(np.maximum(reinhard.luminance(reference), DARKEST))
+    return {
+        "psnr": fidelity.psnr(*pictures, data_range=255),
+        "hdrvdp2_q": seen.Q,
+        "hdrvdp2_q_mos": seen.Q_MOS,
+        "pu21_psnr": pu21.pu21_psnr(scaled, reference),
+        "pu21_ssim": pu21.pu21_ssim(scaled, reference),
+        "log_rmse_unclipped": _rms(error[clipped == 0]),
+        "log_rmse_clipped": _rms(error[clipped > 0]),
+        "log_rmse_clipped_partly": _rms(error[(clipped == 1) | (clipped == 2)]),
+        "log_rmse_clipped_fully": _rms(error[clipped == 3]),
+        "clipped_share": float((clipped > 0).mean()),
+    }
+
+
+def scale_pair(
+    test: np.ndarray, truth: np.ndarray, ldr: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring test and truth to cd/m2 by :data:`replication.metrics.scaling.PROTOCOL`.
+
+    Parameters
+    ----------
+    test, truth, ldr
+        As in :func:`scores`.
+
+    Returns
+    -------
+    scaled, reference : np.ndarray
+        float32, shape (H, W, 3), cd/m2.
+
+    Raises
+    ------
+    ReplicationError
+        As in :func:`scores`.
+    """
+    reference = scaling.scale_reference(truth)
+    return scaling.scale_test(test, reference, scaling.clipped_channels(ldr) == 0), reference
+
+
+def visible_difference(scaled: np.ndarray, reference: np.ndarray) -> HDRVDP2Result:
+    """HDR-VDP-2 of two images in cd/m2 on the paper's display (Section 6.2)."""
+    return hdrvdp2(scaled, reference, "rgb-bt.709", PIXELS_PER_DEGREE)
+
+
+def _rms(error: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(error**2))) if error.size else float("nan")
+
+
+def comparison_rows(
+    stacks: Iterable[ExposureStack],
+    methods: Iterable[Expansion],
+    *,
+    folder: str | Path | None = None,
+    jobs: int = 1,
+) -> list[dict[str, Any]]:
+    """Score every method on every scene (Table 5).
+
+    Parameters
+    ----------
+    stacks
+        Test scenes with all seven exposures; the truth is their merge.
+    methods
+        Baselines first.
+    folder
+        Keeps the rows of each finished scene as a CSV file. Called again, it goes on after them;
+        rows of other data, methods, weights or code are scored anew.
+    jobs
+        Processes to share the scenes; a script that asks for more than one needs Python's
+        ``if __name__ == "__main__"``.
+
+    Returns
+    -------
+    list of dict
+        One row per scene and method, with metric and protocol columns
+        (:data:`replication.report.ROW_COLUMNS`), in the order of `stacks`.
+
+    Raises
+    ------
+    ReplicationError
+        If a scene cannot be scored (which one is said), or no process can be started.
+    """
+    stacks, methods, version = list(stacks), list(methods), code_version()
+    found: dict[int, list[dict]] = {}
+    paths = [Path(folder) / f"{s.dataset}_{s.scene}.csv" if folder else None for s in stacks]
+    for number, (stack, path) in enumerate(zip(stacks, paths, strict=True)):
+        if path and path.exists() and (kept := _kept(path, stack, methods, version)):
+            found[number] = kept
+    left = [number for number in range(len(stacks)) if number not in found]
+    work = partial(_scene_rows, methods=methods, version=version)
+    done = _in_processes(work, [stacks[number] for number in left], jobs, "comparing")
+    for number, rows in done:
+        found[left[number]] = rows
+        if path := paths[left[number]]:
+            report.write_rows(path, rows)
+    return [row for number in range(len(stacks)) for row in found[number]]
+
+
+def _kept(path: Path, stack: ExposureStack, methods: list[Expansion], version: str):
+    """Rows of an earlier run, if they are what would be computed now; an edited tree never is."""
+    try:
+        rows = report.read_rows(path).to_dict("records")
+    except ReplicationError:
+        return None
+    expected = {(method.name, method.weights_hash) for method in methods}
+    facts = {(row["data_hash"], row["code_version"], row["protocol"]) for row in rows}
+    same = {(row["method"], row["weights_hash"]) for row in rows} == expected
+    current = facts == {(dataset_hash([stack])[:12], version, PROTOCOL)}
+    return rows if same and current and "dirty" not in version else None
+
+
+def _scene_rows(stack: ExposureStack, methods: list[Expansion], version: str) -> list[dict]:
+    try:
+        truth = merge_stack(stack.images)
+        return [
+            _row(stack, method, version, scores(method.expand(stack), truth, stack.images[0]))
+            for method in methods
+        ]
+    except ReplicationError as error:
+        raise ReplicationError(f"{stack.dataset} scene {stack.scene}: {error}") from error
+
+
+def _row(
+    stack: ExposureStack, method: Expansion, version: str, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    height, width = stack.shape[:2]
+    return {
+        "table": "table5",
+        "dataset": stack.dataset,
+        "split": stack.split or "none",
+        "scene": stack.scene,
+        "method": method.name,
+        **metrics,
+        "width": width,
+        "height": height,
+        "data_range": 255,
+        "border": 0,
+        "weights_hash": method.weights_hash,
+        "data_hash": dataset_hash([stack])[:12],
+        "code_version": version,
+        "protocol": PROTOCOL,
+    }
+
+
+# -------------------------------------------------------------------------- how much scale matters
+
+
+def _by(statistic: Callable[[np.ndarray], float], test, reference, unclipped):
+    factor = statistic(reinhard.luminance(reference)) / statistic(reinhard.luminance(test))
+    return (test * factor).astype(np.float32)
+
+
+TEST_SCALES: dict[str, Callable] = {
+    "mean where unclipped": scaling.scale_test,
+    "mean": partial(_by, np.mean),
+    "median": partial(_by, np.median),
+    "99.9th percentile": partial(_by, partial(np.percentile, q=99.9)),
+    "maximum": partial(_by, np.max),
+}
+"""What test and reference are given in common; the first is the protocol's."""
+
+REFERENCE_PEAKS = (scaling.LUMINANCE, 100.0, 4000.0, 1.0)
+"""What the 99.9th percentile of the truth becomes, cd/m2; the first is the protocol's, the last
+means an image that is left relative."""
+
+
+def scaling_rows(
+    stacks: Iterable[ExposureStack], methods: Iterable[Expansion], *, jobs: int = 1
+) -> list[dict[str, Any]]:
+    """Score methods under other scalings: each rule for the test, then each peak of the truth.
+
+    Parameters
+    ----------
+    stacks, methods, jobs
+        As in :func:`comparison_rows`.
+
+    Returns
+    -------
+    list of dict
+        One row per scene, method and scaling, metrics ``hdrvdp2_q`` and ``pu21_psnr``; the key
+        ``scaling`` names the rule and the peak.
+
+    Raises
+    ------
+    ReplicationError
+        As :func:`comparison_rows`.
+    """
+    work = partial(_scaling_scene, methods=list(methods), version=code_version())
+    done = dict(_in_processes(work, list(stacks), jobs, "scaling"))
+    return [row for number in sorted(done) for row in done[number]]
+
+
+def _scaling_scene(stack: ExposureStack, methods: list[Expansion], version: str) -> list[dict]:
+    rows = []
+    truth = merge_stack(stack.images)
+    unclipped = scaling.clipped_channels(stack.images[0]) == 0
+    first = next(iter(TEST_SCALES))
+    variants = [(rule, REFERENCE_PEAKS[0]) for rule in TEST_SCALES]
+    variants += [(first, peak) for peak in REFERENCE_PEAKS[1:]]
+    for method in methods:
+        hdr = method.expand(stack)
+        for rule, peak in variants:
+            reference = scaling.scale_reference(truth, luminance=peak)
+            scaled = TEST_SCALES[rule](hdr, reference, unclipped)
+            metrics = {
+                "hdrvdp2_q": visible_difference(scaled, reference).Q,
+                "pu21_psnr": pu21.pu21_psnr(scaled, reference),
+            }
+            row = _row(stack, method, version, metrics)
+            rows.append(row | {"scaling": f"{rule}, truth {peak:g} cd/m2"})
+    return rows
+
+
+# ---------------------------------------------------------------------------------- processes
+
+
+def _in_processes(
+    work: Callable[[ExposureStack], list[dict]],
+    stacks: list[ExposureStack],
+    jobs: int,
+    label: str,
+) -> Iterator[tuple[int, list[dict]]]:
+    """Yield ``(number, rows)`` as scenes are done, with a progress bar."""
+    if jobs < 1:
+        raise ReplicationError(f"The number of processes must be at least 1, not {jobs}.")
+    with tqdm(total=len(stacks), desc=label, unit="scene", disable=None) as bar:
+        if min(jobs, len(stacks)) <= 1:
+            for number, stack in enumerate(stacks):
+                yield number, work(stack)
+                bar.update()
+            return
+        threads = max(1, usable_cores() // jobs)
+        with ProcessPoolExecutor(
+            min(jobs, len(stacks)), multiprocessing.get_context("spawn"), _start, (threads,)
+        ) as pool:
+            try:
+                futures = {pool.submit(work, stack): number for number, stack in enumerate(stacks)}
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _start(threads: int) -> None:
+    """A worker: dies silently on Ctrl-C, which the parent reports, and keeps to its cores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
