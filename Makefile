@@ -10,7 +10,7 @@ help:
 	@echo "make test        the test suite"
 	@echo "make lint        ruff check and ruff format --check"
 	@echo "make nbval       re-execute the committed notebooks and compare their checked outputs"
-	@echo "make benchmark   time inference, merging, tone mapping and training"
+	@echo "make benchmark   time inference, merging, metrics, baselines and training"
 	@echo "make report      regenerate the tables from the committed rows"
 
 $(STAMP): pyproject.toml constraints.txt

@@ -55,6 +55,19 @@ def _convert(args: argparse.Namespace) -> None:
     )
 
 
+def _evaluate(args: argparse.Namespace) -> None:
+    from replication.commands import evaluate_command
+
+    given = {k: v for k, v in vars(args).items() if k not in ("call", "verb")}
+    print(f"Rows in {evaluate_command(**given)}.")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from replication.commands import compare_command
+
+    compare_command(**{k: v for k, v in vars(args).items() if k not in ("call", "verb")})
+
+
 def _report(args: argparse.Namespace) -> None:
     from replication.commands import report_command
 
@@ -121,6 +134,23 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", type=Path, metavar="DIR", help="default: results/runs/PROFILE")
     verb.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
     verb.set_defaults(call=_run)
+
+    verb = verbs.add_parser("evaluate", help="all methods' HDR images against the true ones")
+    verb.add_argument("dataset", help="mini, openstacks (or its hdrps, empa), vds")
+    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    verb.add_argument("--split", default="test", choices=("train", "val", "test"))
+    verb.add_argument("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
+    verb.add_argument("--expandnet", type=Path, metavar="DIR", help="a clone of ExpandNet, added")
+    verb.add_argument("--jobs", type=int, help="processes; default: one per core")
+    verb.set_defaults(call=_evaluate)
+
+    verb = verbs.add_parser("compare", help="score an HDR image against another (HDR-VDP-2, …)")
+    verb.add_argument("test", type=Path, help=".hdr or .exr")
+    verb.add_argument("reference", type=Path, help=".hdr or .exr of the same size")
+    verb.add_argument("--photo", type=Path, help="LDR picture that the test was made from")
+    verb.add_argument("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
+    verb.add_argument("--maps", type=Path, metavar="DIR", help="write maps of what is seen there")
+    verb.set_defaults(call=_compare)
 
     verb = verbs.add_parser("report", help="regenerate the tables from the committed rows")
     verb.add_argument("--check", action="store_true", help="only say whether they are up to date")

@@ -14,14 +14,15 @@ import torch
 from skimage.data import coffee
 from tqdm import tqdm
 
-from replication import evaluate, figures, paper, report
+from replication import comparison, evaluate, figures, paper, report
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, has_split, load_stacks
 from replication.errors import ReplicationError
-from replication.files import sha256_file
+from replication.files import RESULTS, sha256_file
 from replication.hdr import io, reinhard
+from replication.metrics import drim, scaling
 from replication.model import InferenceNetwork, SubNetwork, activation_for, chain_evs, previous_ev
-from replication.provenance import code_version, write_provenance
+from replication.provenance import code_version, usable_cores, write_provenance
 from replication.reconstruct import (
     infer_exposure,
     infer_stack,
@@ -39,6 +40,9 @@ from replication.train import (
     seeded,
     train,
 )
+
+FIGURE7_SCENE = "horseshoelake"
+"""Scene of `empa` in the committed figures (CC BY 4.0, attributed in the report)."""
 
 BUILT_IN_PHOTO = "coffee"
 """Name of the default photograph: a cup of coffee by Rachel Michetti (CC0), part of scikit-image."""
@@ -291,6 +295,130 @@ def _check_same(path: Path, facts: dict) -> None:
             )
 
 
+def evaluate_command(
+    dataset: str,
+    output: str | Path,
+    *,
+    split: str = "test",
+    weights: str | Path | None = None,
+    expandnet: str | Path | None = None,
+    jobs: int | None = None,
+) -> Path:
+    """Compare the HDR images of all methods with the true ones (Table 5); resumes after a stop.
+
+    Parameters
+    ----------
+    dataset
+        As in :func:`replication.data.stacks.load_stacks`.
+    output
+        Folder: ``table5.csv``, and ``rows/`` with a file per finished scene.
+    split
+        train, val or test.
+    weights
+        Folder of the chain's weights; by default the shipped ones.
+    expandnet
+        Folder of a clone of ExpandNet; adds it to the methods.
+    jobs
+        Processes; by default one per core.
+
+    Returns
+    -------
+    Path
+        ``table5.csv``.
+
+    Raises
+    ------
+    ReplicationError
+        If data, weights or the clone cannot be read, or a scene cannot be scored.
+    """
+    output = Path(output)
+    _check_folder(output)
+    methods = comparison.photo_methods(weights, expandnet_clone=expandnet)
+    methods += comparison.truth_methods()
+    stacks = load_stacks(dataset, split=split)
+    if not stacks:
+        raise ReplicationError(f"{dataset} has no scenes in its split {split}.")
+    rows = comparison.comparison_rows(
+        stacks, methods, folder=output / "rows", jobs=usable_cores() if jobs is None else jobs
+    )
+    path = report.write_rows(output / "table5.csv", rows)
+    print(report.table5_text(report.read_rows(path)))
+    print(f"Protocol: {comparison.PROTOCOL}.")
+    return path
+
+
+def compare_command(
+    test: str | Path,
+    reference: str | Path,
+    *,
+    photo: str | Path | None = None,
+    absolute: bool = False,
+    maps: str | Path | None = None,
+) -> dict[str, float]:
+    """Score one HDR image against another and print every score with its protocol.
+
+    Parameters
+    ----------
+    test, reference
+        ``.hdr`` or ``.exr`` files of one size.
+    photo
+        The LDR picture that `test` was made from: its clipped pixels are left out where test and
+        reference are brought to the same mean luminance, and the log errors are split by them.
+    absolute
+        Both files are in cd/m2 already; nothing is scaled.
+    maps
+        Folder for ``NAME_hdrvdp2.png`` (grey level 255 = surely seen) and ``NAME_drim.png``.
+
+    Returns
+    -------
+    dict of str to float
+        The metrics.
+
+    Raises
+    ------
+    ReplicationError
+        If a file cannot be read, sizes differ, or `photo` and `absolute` are both given.
+    """
+    if photo is not None and absolute:
+        raise ReplicationError("Give a photo to scale by, or say that the files are absolute.")
+    hdr, truth = io.read_hdr(test), io.read_hdr(reference)
+    if hdr.shape != truth.shape:
+        raise ReplicationError(
+            f"{test} has {hdr.shape[1]}x{hdr.shape[0]} pixels, "
+            f"but {reference} has {truth.shape[1]}x{truth.shape[0]}."
+        )
+    ldr = np.zeros(hdr.shape, np.uint8) if photo is None else io.read_image(photo)
+    if ldr.shape != hdr.shape:
+        raise ReplicationError(
+            f"{photo} has {ldr.shape[1]}x{ldr.shape[0]} pixels, "
+            f"but {test} has {hdr.shape[1]}x{hdr.shape[0]}."
+        )
+    pair = (hdr, truth) if absolute else comparison.scale_pair(hdr, truth, ldr)
+    found, seen, changes = comparison.scores(hdr, truth, ldr, pair=pair)
+    if photo is None:
+        found["clipped_share"] = float("nan")  # not known
+    found = {name: value for name, value in found.items() if not np.isnan(value)}
+    for name, value in found.items():
+        print(f"{name:24s} {value:10.4f}  {report.METRICS[name]}")
+    print(f"Protocol: {comparison.protocol(_scale_text(photo, absolute))}.")
+    if maps is not None:
+        folder, name = Path(maps), Path(test).stem
+        _check_folder(folder)
+        grey = to_uint8(np.repeat(seen.P_map[..., None], 3, axis=2))
+        io.write_png(folder / f"{name}_hdrvdp2.png", grey)
+        io.write_png(folder / f"{name}_drim.png", drim.overlay(changes, pair[0]))
+        print(f"Maps in {folder}.")
+    return found
+
+
+def _scale_text(photo: str | Path | None, absolute: bool) -> str:
+    if absolute:
+        return "both in cd/m2 as they are"
+    if photo is None:
+        return scaling.PROTOCOL.split("; test:")[0] + "; test: same mean luminance"
+    return scaling.PROTOCOL
+
+
 def report_command(*, check: bool = False, score: bool = False) -> None:
     """Regenerate the tables in README.md and results/REPORT.md from the committed rows.
 
@@ -312,8 +440,8 @@ def report_command(*, check: bool = False, score: bool = False) -> None:
     report.update_tables(check=check)
 
 
-def _reference_figures(stack: ExposureStack) -> None:
-    """The figures that README.md and REPORT.md show; `stack` is of `mini`, which may be shown."""
+def _reference_figures(stack: ExposureStack, second: ExposureStack) -> None:
+    """The figures that README.md and REPORT.md show; the pictures of both stacks may be shown."""
     folder = report.REFERENCE / "figures"
     images = infer_stack(stack.images[0])
     picture = reinhard.tone_map(merge_stack(images))
@@ -321,10 +449,16 @@ def _reference_figures(stack: ExposureStack) -> None:
     summary = report.summarise(
         report.read_rows(report.REFERENCE / "tables" / "table4.csv"), by=["dataset", "method", "ev"]
     )
-    for name, part in summary.groupby("dataset"):
-        title = report.DATASET_NAMES[name]
+    table5 = report.read_rows(report.REFERENCE / "tables" / "table5.csv")
+    for name, title in report.DATASET_NAMES.items():
+        part = summary[summary["dataset"] == name]
         figure = figures.psnr_figure(part, paper.TABLE4, title)
         figures.save_figure(figure, folder / f"table4_{name}.png")
+        figure = figures.table5_figure(table5[table5["dataset"] == name], title)
+        figures.save_figure(figure, folder / f"table5_{name}.png")
+    for one in (stack, second):
+        figure = figures.comparison_figure(*comparison.figure7(one))
+        figures.save_figure(figure, folder / f"figure7_{one.dataset}.png", dpi=200)
 
 
 def _score_reference() -> None:
@@ -336,11 +470,22 @@ def _score_reference() -> None:
         evaluate.tone_curves(rounded=False),
         evaluate.deep_chain(),
     ]
-    tables = report.REFERENCE / "tables"
+    tables, jobs = report.REFERENCE / "tables", usable_cores()
     rows = evaluate.exposure_rows(everything, methods[:1], table="table1")
     report.write_rows(tables / "table1.csv", rows)
     report.write_rows(tables / "table4.csv", evaluate.exposure_rows(test, methods))
-    _reference_figures(load_stacks("mini", split="test")[8])
+    expansions = comparison.photo_methods()
+    rows = comparison.comparison_rows(
+        test,
+        expansions + comparison.truth_methods(),
+        folder=RESULTS / "runs" / "reference",
+        jobs=jobs,
+    )
+    report.write_rows(tables / "table5.csv", rows)
+    rows = comparison.scaling_rows(test, expansions[1:], jobs=jobs)
+    report.write_rows(tables / "scaling.csv", rows)
+    mini = [stack for stack in test if stack.dataset == "mini"]
+    _reference_figures(mini[8], next(stack for stack in test if stack.scene == FIGURE7_SCENE))
     hashes = {
         name: dataset_hash([stack for stack in everything if stack.dataset == name])
         for name in ("hdrps", "empa", "mini")

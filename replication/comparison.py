@@ -29,7 +29,8 @@ from replication.errors import ReplicationError
 from replication.evaluate import chain_hash
 from replication.files import sha256_file
 from replication.hdr import debevec, reinhard
-from replication.metrics import fidelity, pu21, scaling
+from replication.metrics import drim, fidelity, pu21, scaling
+from replication.metrics.drim import DRIMResult
 from replication.metrics.hdrvdp2 import HDRVDP2Result, hdrvdp2, pixels_per_degree
 from replication.paper import DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
 from replication.provenance import code_version, usable_cores
@@ -43,11 +44,18 @@ PIXELS_PER_DEGREE = pixels_per_degree(
 DARKEST = 1e-5
 """Floor of the luminance in the log error, cd/m2: where HDR-VDP-2's observer stops to respond."""
 
-PROTOCOL = (
-    "PSNR: Reinhard 2002 global, automatic key and white per image, gamma 2.2, 8 bit, of the HDR "
-    f"images as they come; else {scaling.PROTOCOL}; HDR-VDP-2.2.1 rgb-bt.709 ccfl-lcd "
-    f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {pu21.PROTOCOL}; log10 luminance from {DARKEST:g} cd/m2"
-)
+
+def protocol(scale: str = scaling.PROTOCOL) -> str:
+    """Say in one line what the scores depend on; `scale` says how the images got their cd/m2."""
+    return (
+        "PSNR: Reinhard 2002 global, automatic key and white per image, gamma 2.2, 8 bit, of the "
+        f"HDR images as they come; else {scale}; HDR-VDP-2.2.1 rgb-bt.709 ccfl-lcd "
+        f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {pu21.PROTOCOL}; "
+        f"log10 luminance from {DARKEST:g} cd/m2"
+    )
+
+
+PROTOCOL = protocol()
 """What the numbers of Table 5 depend on; in every row."""
 
 
@@ -190,22 +198,34 @@ def _truth_where_clipped(stack: ExposureStack) -> np.ndarray:
 # ------------------------------------------------------------------------------------- scores
 
 
-def scores(test: np.ndarray, truth: np.ndarray, ldr: np.ndarray) -> dict[str, float]:
+def scores(
+    test: np.ndarray,
+    truth: np.ndarray,
+    ldr: np.ndarray,
+    *,
+    pair: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[dict[str, float], HDRVDP2Result, DRIMResult]:
     """Judge one HDR image by the protocol of Table 5.
 
     Parameters
     ----------
     test, truth : float array (H, W, 3)
         Linear RGB, each in a unit of its own, finite, not negative; sides of at least 17 pixels.
-        Their scale matters for the tone-mapped PSNR alone (Reinhard's delta is absolute, D12).
+        Their scale matters for the tone-mapped PSNR alone (Reinhard's delta is absolute, D18).
     ldr : uint8 array (H, W, 3)
         EV 0, which says where the photo is clipped.
+    pair : two float arrays (H, W, 3), optional
+        Test and truth in cd/m2; by default :func:`scale_pair`.
 
     Returns
     -------
-    dict of str to float
-        The metrics of :data:`replication.report.METRICS` that concern HDR images. An error over
+    metrics : dict of str to float
+        Those of :data:`replication.report.METRICS` that concern HDR images. An error over
         pixels of which the photo has none is NaN.
+    seen : HDRVDP2Result
+        HDR-VDP-2's maps.
+    changes : DRIMResult
+        DRIM's maps.
 
     Raises
     ------
@@ -213,14 +233,15 @@ def scores(test: np.ndarray, truth: np.ndarray, ldr: np.ndarray) -> dict[str, fl
         If an image is no radiance map or too small, shapes differ, or the images cannot be scaled
         (:mod:`replication.metrics.scaling`).
     """
-    pictures = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
+    shown = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
     clipped = scaling.clipped_channels(ldr)
-    scaled, reference = scale_pair(test, truth, ldr)
+    scaled, reference = pair or scale_pair(test, truth, ldr)
     seen = visible_difference(scaled, reference)
+    changes = visible_changes(scaled, reference)
     error = np.log10(np.maximum(reinhard.luminance(scaled), DARKEST))
     error -= np.log10(np.maximum(reinhard.luminance(reference), DARKEST))
-    return {
-        "psnr": fidelity.psnr(*pictures, data_range=255),
+    metrics = {
+        "psnr": fidelity.psnr(*shown, data_range=255),
         "hdrvdp2_q": seen.Q,
         "hdrvdp2_q_mos": seen.Q_MOS,
         "pu21_psnr": pu21.pu21_psnr(scaled, reference),
@@ -230,7 +251,11 @@ def scores(test: np.ndarray, truth: np.ndarray, ldr: np.ndarray) -> dict[str, fl
         "log_rmse_clipped_partly": _rms(error[(clipped == 1) | (clipped == 2)]),
         "log_rmse_clipped_fully": _rms(error[clipped == 3]),
         "clipped_share": float((clipped > 0).mean()),
+        "drim_loss": 100 * float(changes.P_loss.mean()),
+        "drim_amplification": 100 * float(changes.P_amplification.mean()),
+        "drim_reversal": 100 * float(changes.P_reversal.mean()),
     }
+    return metrics, seen, changes
 
 
 def scale_pair(
@@ -260,6 +285,53 @@ def scale_pair(
 def visible_difference(scaled: np.ndarray, reference: np.ndarray) -> HDRVDP2Result:
     """HDR-VDP-2 of two images in cd/m2 on the paper's display (Section 6.2)."""
     return hdrvdp2(scaled, reference, "rgb-bt.709", PIXELS_PER_DEGREE)
+
+
+def visible_changes(scaled: np.ndarray, reference: np.ndarray) -> DRIMResult:
+    """DRIM of two images in cd/m2 on the paper's display (Section 6.2)."""
+    return drim.drim(scaled, reference, "rgb-bt.709", PIXELS_PER_DEGREE)
+
+
+FIGURE7_METHODS = ("masia", "kovaleski_oliveira", "huo", "tone_curve", "deep_chain")
+"""The paper's four and the baseline that it does not have."""
+
+
+def figure7(
+    stack: ExposureStack, methods: Iterable[Expansion] | None = None
+) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, float]]]:
+    """What :func:`replication.figures.comparison_figure` shows of a scene.
+
+    Parameters
+    ----------
+    stack
+        With all seven exposures.
+    methods
+        By default those of :data:`FIGURE7_METHODS`, with the shipped weights.
+
+    Returns
+    -------
+    ldr : np.ndarray
+        EV 0, uint8 (H, W, 3).
+    truth : np.ndarray
+        The true HDR image, tone-mapped, float32 (H, W, 3) in [0, 1].
+    results : dict
+        Method -> tone-mapped HDR image; HDR-VDP-2's probability that the difference is seen,
+        (H, W); DRIM's overlay, uint8 (H, W, 3); Q.
+
+    Raises
+    ------
+    ReplicationError
+        As in :func:`scores`.
+    """
+    ldr, truth, results = stack.images[0], merge_stack(stack.images), {}
+    methods = {method.name: method for method in (methods or photo_methods())}
+    for name in FIGURE7_METHODS:
+        test = methods[name].expand(stack)
+        pair = scale_pair(test, truth, ldr)
+        _, seen, changes = scores(test, truth, ldr, pair=pair)
+        shown = reinhard.tone_map(test)
+        results[name] = shown, seen.P_map, drim.overlay(changes, pair[0]), seen.Q
+    return ldr, reinhard.tone_map(truth), results
 
 
 def _rms(error: np.ndarray) -> float:
@@ -332,7 +404,7 @@ def _scene_rows(stack: ExposureStack, methods: list[Expansion], version: str) ->
     try:
         truth = merge_stack(stack.images)
         return [
-            _row(stack, method, version, scores(method.expand(stack), truth, stack.images[0]))
+            _row(stack, method, version, scores(method.expand(stack), truth, stack.images[0])[0])
             for method in methods
         ]
     except ReplicationError as error:

@@ -11,43 +11,48 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 from torch import nn
 
 from replication.errors import ReplicationError
 from replication.files import atomic_path
+from replication.metrics import drim
 from replication.model import DeepChain, SubNetwork, previous_ev
+from replication.paper import TABLE5
+from replication.report import METHOD_NAMES
+from replication.statistics import mean_interval
 
 COLOURS = {
     "ground_truth": "#000000",
     "paper": "#999999",
     "identity": "#56B4E9",
+    "linearised": "#56B4E9",
     "tone_curve": "#E69F00",
     "tone_curve_unrounded": "#F0E442",
-    "deep_chain": "#0072B2",
     "huo": "#009E73",
     "kovaleski_oliveira": "#CC79A7",
     "masia": "#D55E00",
+    "expandnet": "#882255",
+    "deep_chain": "#0072B2",
+    "true_response": "#444444",
+    "true_response_kovaleski_oliveira": "#444444",
+    "oracle_curve": "#444444",
+    "three_frames": "#444444",
+    "truth_where_clipped": "#444444",
     "mprelu": "#0072B2",
     "prelu": "#D55E00",
 }
-"""Okabe and Ito's colour-blind safe palette, one colour per method."""
+"""Okabe and Ito's colour-blind safe palette, one colour per method; dark grey where the truth helps."""
 
-LABELS = {
+LABELS = METHOD_NAMES | {
     "ground_truth": "ground truth",
     "paper": "paper",
-    "identity": "EV 0 unchanged",
-    "tone_curve": "tone curve",
-    "tone_curve_unrounded": "tone curve, unrounded",
-    "deep_chain": "deep chain",
-    "huo": "Huo [14]",
-    "kovaleski_oliveira": "Kovaleski-Oliveira [19]",
-    "masia": "Masia [24]",
     "mprelu": "MPReLU",
     "prelu": "PReLU",
 }
-"""What a method is called in figures and tables."""
+"""What a method is called in figures: as in the tables."""
 
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
@@ -311,6 +316,114 @@ def psnr_figure(
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    return figure
+
+
+def comparison_figure(
+    ldr: np.ndarray,
+    truth: np.ndarray,
+    results: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, float]],
+) -> Figure:
+    """Figure 7: HDR images of one scene, and where an observer sees that they are not the true one.
+
+    Parameters
+    ----------
+    ldr
+        EV 0, uint8 ``(H, W, 3)``.
+    truth
+        The true HDR image, tone-mapped, float in [0, 1], ``(H, W, 3)``.
+    results
+        Method -> tone-mapped HDR image, HDR-VDP-2's ``P_map`` ``(H, W)`` in [0, 1], DRIM's overlay
+        uint8 ``(H, W, 3)``, and Q.
+    """
+    height, width = ldr.shape[:2]
+    line = 0.279 * WIDTH * height / width  # of pictures, in inches
+    title, gap = 0.22, 0.03 * line
+    tall = title + line + 1.3 * title + len(results) * (line + gap)
+    figure = plt.figure(figsize=(WIDTH, tall))
+    columns = {"left": 0.14, "right": 0.995, "wspace": 0.03}
+    rows = {"top": 1 - title / tall, "bottom": 1 - (title + line) / tall}
+    top = figure.add_gridspec(1, 3, **columns, **rows).subplots()
+    rows = {"top": rows["bottom"] - 1.3 * title / tall, "bottom": gap / tall, "hspace": 0.03}
+    grid = figure.add_gridspec(len(results), 3, **columns, **rows).subplots(squeeze=False)
+    titles = ("photo (EV 0)", "true HDR image, tone-mapped")
+    for axes, image, title in zip(top, (ldr, truth), titles, strict=False):
+        _picture(axes, image)
+        axes.set_title(title, fontsize=8, pad=3)
+    for line, (method, (picture, seen, changes, q)) in zip(grid, results.items(), strict=True):
+        _picture(line[0], picture)
+        _picture(line[1], seen, cmap="viridis", vmin=0, vmax=1)
+        _picture(line[2], changes)
+        line[0].set_ylabel(LABELS[method].replace(" ", "\n"), **_ROW_LABEL)
+        line[1].text(
+            0.02, 0.04, f"Q {q:.1f}", fontsize=7, transform=line[1].transAxes, **_ON_PICTURE
+        )
+    for axes, title in zip(grid[0], ("tone-mapped", "HDR-VDP-2", "DRIM"), strict=True):
+        axes.set_title(title, fontsize=8, pad=3)
+    _comparison_key(top[2])
+    return figure
+
+
+def _comparison_key(axes: Axes) -> None:
+    axes.axis("off")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.text(0.06, 0.95, "DRIM: contrast that an observer sees", fontsize=7, va="center")
+    for height, colour, text in (
+        (0.80, drim.LOSS, "only in the true image: lost"),
+        (0.66, drim.AMPLIFICATION, "only in this image: amplified"),
+        (0.52, drim.REVERSAL, "in both, with opposite signs"),
+    ):
+        axes.add_patch(Rectangle((0.06, height - 0.045), 0.07, 0.09, color=colour))
+        axes.text(0.17, height, text, fontsize=7, va="center")
+    axes.text(0.06, 0.34, "HDR-VDP-2: probability that it is seen", fontsize=7, va="center")
+    scale = axes.inset_axes((0.06, 0.18, 0.86, 0.08))
+    scale.imshow(np.linspace(0, 1, 256)[None], cmap="viridis", aspect="auto", extent=(0, 1, 0, 1))
+    scale.set_yticks([])
+    scale.tick_params(labelsize=6.5, pad=2)
+
+
+def table5_figure(rows: pd.DataFrame, title: str = "") -> Figure:
+    """Table 5 as dots: every image, each method's mean with its 95 % interval, the paper's mean.
+
+    Parameters
+    ----------
+    rows
+        Per-image rows of one data set (:func:`replication.report.read_rows`).
+    title
+        Data set and split.
+    """
+    metrics = {
+        "psnr": "tone-mapped PSNR in dB",
+        "hdrvdp2_q": "HDR-VDP-2 quality Q",
+        "log_rmse_clipped": "RMSE of log10 luminance\nwhere EV 0 clips",
+    }
+    present = set(rows["method"])
+    methods = [m for m in METHOD_NAMES if m in present]
+    figure, panels = plt.subplots(
+        1, len(metrics), figsize=(WIDTH, 0.27 * len(methods) + 0.9), sharey=True
+    )
+    for axes, (metric, label) in zip(panels, metrics.items(), strict=True):
+        for y, method in enumerate(methods):
+            values = rows.loc[rows["method"] == method, metric].to_numpy()
+            low, high = mean_interval(values)
+            axes.plot(values, np.full(len(values), y), ".", color=COLOURS[method], ms=3, alpha=0.35)
+            axes.plot([low, high], [y, y], "-", color=COLOURS[method], lw=2.5)
+            axes.plot(np.nanmean(values), y, "o", color=COLOURS[method], ms=5)
+            if theirs := TABLE5.get(method, {}).get(metric):
+                axes.plot(theirs[0], y, "D", mfc="white", mec="black", ms=4)
+        axes.set_xlabel(label, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+    panels[0].set_yticks(range(len(methods)), [LABELS[m] for m in methods], fontsize=7)
+    panels[0].invert_yaxis()
+    handles = [
+        Line2D([], [], ls="", marker=".", ms=4, color="#777777", label="one image"),
+        Line2D([], [], lw=2.5, marker="o", ms=5, color="#777777", label="mean, 95 % interval"),
+        Line2D([], [], ls="", marker="D", ms=4, mfc="white", mec="black", label="paper's mean"),
+    ]
+    figure.legend(handles=handles, loc="upper right", ncols=3, fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+    figure.tight_layout(w_pad=0.6)
     return figure
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from replication import paper
 from replication.errors import ReplicationError
 from replication.files import RESULTS, ROOT, atomic_path
+from replication.statistics import mean_interval, paired_differences
 
 KEYS = {
     "table": "table of the paper that the row belongs to: table1 … table5",
@@ -41,6 +42,9 @@ METRICS = {
     "log_rmse_clipped_partly": "the same where EV 0 clips one or two channels; may be empty",
     "log_rmse_clipped_fully": "the same where EV 0 clips all three channels; may be empty",
     "clipped_share": "share of the pixels of EV 0 that have a clipped channel, 0 to 1",
+    "drim_loss": "DRIM: probability of lost visible contrast, mean over the pixels, in %",
+    "drim_amplification": "the same of amplified contrast",
+    "drim_reversal": "the same of reversed contrast",
 }
 PROTOCOL = {
     "width": "pixels compared, across",
@@ -64,8 +68,32 @@ MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped
 
 _WHOLE = ("ev", "width", "height", "border")
 _NUMBERS = (*_WHOLE, *METRICS, "data_range")
-_LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "hdrvdp2_q": "VDP-Quality"}
-_DECIMALS = {"psnr": 2, "ssim": 3, "ms_ssim": 3, "hdrvdp2_q": 2}
+_LABELS = {
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "hdrvdp2_q": "VDP-Quality",
+    "hdrvdp2_q_mos": "VDP Q_MOS",
+    "pu21_psnr": "PU21-PSNR (dB)",
+    "pu21_ssim": "PU21-SSIM",
+    "log_rmse_unclipped": "log error, unclipped",
+    "log_rmse_clipped": "log error, clipped",
+    "log_rmse_clipped_partly": "1-2 channels clipped",
+    "log_rmse_clipped_fully": "all 3 clipped",
+    "drim_loss": "DRIM lost (%)",
+    "drim_amplification": "amplified (%)",
+    "drim_reversal": "reversed (%)",
+}
+_DECIMALS = {
+    "psnr": 2,
+    "hdrvdp2_q": 2,
+    "hdrvdp2_q_mos": 1,
+    "pu21_psnr": 2,
+    "drim_loss": 2,
+    "drim_amplification": 2,
+    "drim_reversal": 2,
+}
+_DECIMALS = dict.fromkeys(_LABELS, 3) | _DECIMALS
 _METRIC_DIGITS = 6
 
 
@@ -434,11 +462,30 @@ REFERENCE = RESULTS / "reference"
 
 METHOD_NAMES = {
     "identity": "EV 0 unchanged",
+    "linearised": "EV 0, linearised",
     "tone_curve_unrounded": "tone curve, unrounded",
     "tone_curve": "tone curve",
+    "huo": "Huo [14]",
+    "kovaleski_oliveira": "Kovaleski-Oliveira [19]",
+    "masia": "Masia [24]",
+    "expandnet": "ExpandNet",
     "deep_chain": "deep chain",
+    "true_response": "EV 0, true response curve",
+    "true_response_kovaleski_oliveira": "[19] on true response curve",
+    "oracle_curve": "tone curve of the scene itself",
+    "three_frames": "three real frames, EV -1 … +1",
+    "truth_where_clipped": "tone curve, truth where clipped",
 }
-"""What a method is called in tables, baselines first."""
+"""What a method is called in tables, baselines first, behind the chain what uses the truth."""
+
+USES_TRUTH = (
+    "true_response",
+    "true_response_kovaleski_oliveira",
+    "oracle_curve",
+    "three_frames",
+    "truth_where_clipped",
+)
+"""Methods that no one has who has only a photo: where the room is."""
 
 DATASET_NAMES = {
     "hdrps": "hdrps, 10 test scenes",
@@ -485,6 +532,170 @@ def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
         + table4_frame(part, metric).to_string(index=False)
         for name, part in _by_dataset(summary)
     )
+
+
+def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 5: tone-mapped PSNR and HDR-VDP-2's Q, the paper's and ours, with 95 % intervals.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Per-image rows of one data set, from :func:`read_rows`.
+
+    Returns
+    -------
+    DataFrame
+        Texts; a line per method, baselines first, and per metric the paper's ``mean ± σ``, ours,
+        and the bootstrap interval of our mean.
+    """
+    lines = []
+    for method, part in _by_method(rows):
+        line = {"method": METHOD_NAMES[method]}
+        theirs = paper.TABLE5.get(method, {})
+        for metric in ("psnr", "hdrvdp2_q"):
+            name, values = _LABELS[metric], part[metric]
+            line[f"{name}, paper"] = _score(theirs.get(metric), _DECIMALS[metric])
+            own = (float(values.mean()), float(values.std(ddof=1)))
+            line[f"{name}, ours"] = _score(own, _DECIMALS[metric])
+            line["95 % interval" if metric == "psnr" else "95 % interval "] = _interval(
+                *mean_interval(values), _DECIMALS[metric]
+            )
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def table5_text(rows: pd.DataFrame) -> str:
+    """Table 5 as plain text for a notebook or a terminal, one table for each data set."""
+    return "\n\n".join(
+        f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + table5_frame(part).to_string(index=False)
+        for name, part in _by_dataset(rows)
+    )
+
+
+def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
+    """What Table 5 does not have: PU21, Q_MOS, and the log luminance error by what EV 0 clips.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As in :func:`table5_frame`.
+
+    Returns
+    -------
+    DataFrame
+        Texts; means over the images, an error over those that have such pixels.
+    """
+    metrics = [m for m in _LABELS if m in rows.columns and m not in ("psnr", "hdrvdp2_q")]
+    return pd.DataFrame(
+        {"method": METHOD_NAMES[method]}
+        | {_LABELS[m]: _number(part[m].mean(), _DECIMALS[m]) for m in metrics}
+        for method, part in _by_method(rows)
+    )
+
+
+def paired_frame(rows: pd.DataFrame, method: str = "deep_chain") -> pd.DataFrame:
+    """The chain against each method, image by image, in the measures that belong together.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As in :func:`table5_frame`.
+    method : str
+        Whose values the differences are of.
+
+    Returns
+    -------
+    DataFrame
+        Texts: mean difference, its 95 % interval, and Holm's p of Wilcoxon's test, per metric.
+    """
+    names = {
+        "psnr": "PSNR (dB)",
+        "hdrvdp2_q": "VDP-Quality",
+        "log_rmse_clipped": "log error, clipped",
+    }
+    lines: dict[str, dict[str, str]] = {}
+    for metric, name in names.items():
+        table = paired_differences(rows, metric, method).set_index("against")
+        for other in (key for key, _ in _by_method(rows) if key != method):
+            one, digits = table.loc[other], _DECIMALS[metric]
+            text = f"{one['difference']:+.{digits}f} {_interval(one['low'], one['high'], digits)}"
+            line = lines.setdefault(other, {f"{METHOD_NAMES[method]} minus": METHOD_NAMES[other]})
+            line[name] = text
+            line[f"p{' ' * (len(line) // 2 - 1)}"] = _p_value(one["p_holm"])
+    return pd.DataFrame(lines.values())
+
+
+def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    parts = dict(list(rows.groupby("method")))
+    return [(name, parts[name]) for name in METHOD_NAMES if name in parts]
+
+
+def _interval(low: float, high: float, digits: int) -> str:
+    return f"[{_number(low, digits)}, {_number(high, digits)}]"
+
+
+def _p_value(p: float) -> str:
+    return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame:
+    """How much the scaling moves a score: mean over images, a line per scaling.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From :func:`replication.comparison.scaling_rows`, one data set.
+    metric : {"hdrvdp2_q", "pu21_psnr"}
+
+    Returns
+    -------
+    DataFrame
+        Texts; the protocol's scaling first, a column per method.
+    """
+    means = rows.pivot_table(index="scaling", columns="method", values=metric, sort=False)
+    own = [name for name in means.index if name == PROTOCOL_SCALING]
+    order = [*own, *(name for name in means.index if name not in own)]
+    digits = _DECIMALS[metric]
+    return pd.DataFrame(
+        {"scaling of test and truth": name + (" (ours)" if name in own else "")}
+        | {
+            METHOD_NAMES[method]: _number(means.at[name, method], digits)
+            for method in METHOD_NAMES
+            if method in means.columns
+        }
+        for name in order
+    )
+
+
+def comparison_verdict(rows: pd.DataFrame) -> str:
+    """Table 5 in words made from the numbers, a line per data set.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Per-image rows of one or more data sets, without EVs.
+    """
+    lines = []
+    for name, part in _by_dataset(rows):
+        means = part.groupby("method")[["psnr", "hdrvdp2_q", "log_rmse_clipped"]].mean()
+        chain, curve = means.loc["deep_chain"], means.loc["tone_curve"]
+        mappers = means.loc[list(paper.TABLE5.keys() & set(means.index) - {"deep_chain"})]
+        beaten = [m for m in mappers.index if (chain > mappers.loc[m])[["psnr", "hdrvdp2_q"]].all()]
+        test = paired_differences(part, "hdrvdp2_q", "deep_chain").set_index("against")
+        sure = "" if test.at["tone_curve", "p_holm"] < 0.05 else " (not significant)"
+        lines.append(
+            f"{name}: the chain beats {len(beaten)} of the {len(mappers)} inverse tone mappers in "
+            f"both measures, the best of them by {chain['psnr'] - mappers['psnr'].max():+.1f} dB and "
+            f"{chain['hdrvdp2_q'] - mappers['hdrvdp2_q'].max():+.1f} Q; against the tone curve it has "
+            f"{chain['psnr'] - curve['psnr']:+.1f} dB, {chain['hdrvdp2_q'] - curve['hdrvdp2_q']:+.1f} Q"
+            f"{sure} and a log error where EV 0 clips of {chain['log_rmse_clipped']:.3f} instead of "
+            f"{curve['log_rmse_clipped']:.3f}."
+        )
+    return "\n".join(lines)
+
+
+PROTOCOL_SCALING = "mean where unclipped, truth 1000 cd/m2"
+"""Key of the protocol's own scaling in :func:`scaling_frame`."""
 
 
 def _by_dataset(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -545,8 +756,34 @@ def update_tables(*, check: bool = False) -> None:
             + markdown_table(table4_frame(part, metric))
             for name, part in parts.items()
         )
+    blocks |= _table5_blocks()
     for (path, name), text in blocks.items():
         update_block(path, name, text, check=check)
+
+
+def _table5_blocks() -> dict[tuple[Path, str], str]:
+    rows = read_rows(REFERENCE / "tables" / "table5.csv")
+    study = read_rows(REFERENCE / "tables" / "scaling.csv")
+    bullets = "\n".join(f"* {line}" for line in comparison_verdict(rows).splitlines())
+    parts = {DATASET_NAMES[name]: part for name, part in _by_dataset(rows)}
+    studies = {DATASET_NAMES[name]: part for name, part in _by_dataset(study)}
+
+    def block(make, of) -> str:
+        return "\n\n".join(
+            f"**{name}**\n\n{markdown_table(make(part))}" for name, part in of.items()
+        )
+
+    own_test = parts[DATASET_NAMES["hdrps"]]
+    readme = own_test[~own_test["method"].isin(USES_TRUTH)]
+    return {
+        (ROOT / "README.md", "table5"): markdown_table(table5_frame(readme)),
+        (ROOT / "README.md", "table5_verdict"): bullets,
+        (RESULTS / "REPORT.md", "table5_verdict"): bullets,
+        (RESULTS / "REPORT.md", "table5"): block(table5_frame, parts),
+        (RESULTS / "REPORT.md", "table5_paired"): block(paired_frame, parts),
+        (RESULTS / "REPORT.md", "table5_detail"): block(table5_detail, parts),
+        (RESULTS / "REPORT.md", "table5_scaling"): block(scaling_frame, studies),
+    }
 
 
 def _table1_frame(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,17 +3,21 @@
 Without ``--benchmark-only`` each runs small, which only shows that it works. Nothing asserts a time.
 """
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.data.camera import VirtualCamera
 from replication.hdr import debevec, reinhard
+from replication.metrics.drim import drim
+from replication.metrics.hdrvdp2 import hdrvdp2
 from replication.model import InferenceNetwork, MPReLU, SubNetwork
 from replication.paper import EVS, IMAGE_SIZE
 from replication.provenance import usable_cores
-from replication.reconstruct import infer_exposure, infer_stack
+from replication.reconstruct import infer_exposure, infer_stack, to_uint8
 from replication.train import chain_losses, seeded
 
 pytestmark = pytest.mark.benchmark(group="benchmarks")
@@ -114,3 +118,42 @@ def test_activation_forward_and_backward(benchmark, full, activation):
         return x.grad
 
     assert benchmark.pedantic(both, rounds=30, warmup_rounds=5).shape == size
+
+
+# The originals' seconds per megapixel under GNU Octave stand in results/reference/BENCHMARK.md.
+
+
+@pytest.fixture(scope="module")
+def comparison_pair(full):
+    """A textured scene in cd/m2 and a noisy version, of the size that the originals were timed at."""
+    height, width = (688, 912) if full else (40, 56)
+    generator = np.random.default_rng(0)
+    noise = generator.lognormal(3, 1.5, (height, width, 3)).astype(np.float32)
+    reference = cv2.GaussianBlur(noise, (0, 0), 2) + np.float32(0.1)
+    test = reference * generator.normal(1, 0.05, reference.shape).clip(0.5, 1.5)
+    return test.astype(np.float32), reference
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("encoding", ["rgb-bt.709", "luminance"])
+def test_hdrvdp2(benchmark, comparison_pair, encoding, dtype):
+    pair = [image if encoding == "rgb-bt.709" else image[..., 1] for image in comparison_pair]
+    options = {"dtype": dtype}
+    result = benchmark.pedantic(
+        hdrvdp2, (*pair, encoding, 33.5), options, rounds=3, warmup_rounds=1
+    )
+    assert result.Q < 100
+
+
+def test_drim(benchmark, comparison_pair):
+    arguments = (*comparison_pair, "rgb-bt.709", 33.5)
+    result = benchmark.pedantic(drim, arguments, rounds=3, warmup_rounds=1)
+    assert result.P_loss.shape == comparison_pair[0].shape[:2]
+
+
+@pytest.mark.parametrize("method", [huo, kovaleski_oliveira, masia], ids=lambda m: m.__name__[22:])
+def test_expansion(benchmark, comparison_pair, method):
+    reference = comparison_pair[1]
+    ldr = to_uint8((reference / np.percentile(reference, 97)).clip(0, 1) ** (1 / 2.2))
+    hdr = benchmark.pedantic(method.expand, (ldr,), rounds=5, warmup_rounds=1)
+    assert hdr.shape == ldr.shape

@@ -16,12 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from replication import __version__, commands, runs
+from replication import __version__, commands, comparison, report, runs
 from replication.__main__ import main
 from replication.data import stacks
 from replication.data.stacks import EVS, dataset_hash, has_split, load_stacks
 from replication.files import ROOT
 from replication.hdr import io, reinhard
+from replication.metrics.hdrvdp2 import hdrvdp2
 from replication.model import SubNetwork
 from replication.reconstruct import infer_stack, merge_stack, weights_path
 from replication.train import Recipe, read_log, read_safetensors, save_weights
@@ -514,6 +515,88 @@ def train_on_images_of_missing_weights(at):
     return arguments, [weights_path(-1, at.tmp)]
 
 
+def save_hdr(path, image):
+    io.write_hdr(path, image.astype(np.float32))
+    return path
+
+
+def light(height=40, width=50, seed=0):
+    return picture(height, width, seed) / np.float32(64) + np.float32(0.01)
+
+
+@bad_input
+def compare_with_a_missing_file(at):
+    return ["compare", save_hdr(at.tmp / "a.exr", light()), at.tmp / "b.exr"], [at.tmp / "b.exr"]
+
+
+@bad_input
+def compare_images_of_other_sizes(at):
+    one, two = (save_hdr(at.tmp / f"{h}.exr", light(h)) for h in (40, 41))
+    return ["compare", one, two], [one, "50x40", two, "50x41"]
+
+
+@bad_input
+def compare_with_a_photo_of_another_size(at):
+    one = save_hdr(at.tmp / "a.exr", light())
+    return ["compare", one, one, "--photo", at.photo], [at.photo, "61x48", "50x40"]
+
+
+@bad_input
+def compare_a_photo(at):
+    return ["compare", at.photo, at.photo], [at.photo, ".exr"]
+
+
+@bad_input
+def compare_images_that_are_too_small(at):
+    one = save_hdr(at.tmp / "a.exr", light(16))
+    return ["compare", one, one], ["17"]
+
+
+@bad_input
+def compare_holes(at):
+    image = light()
+    one = save_hdr(at.tmp / "a.exr", image)
+    image[3, 4] = np.nan
+    OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION}, {"RGB": image.astype(np.float32)}).write(
+        str(at.tmp / "b.exr")
+    )
+    return ["compare", at.tmp / "b.exr", one], ["NaN"]
+
+
+@bad_input
+def compare_photo_and_absolute(at):
+    one = save_hdr(at.tmp / "a.exr", light())
+    return ["compare", one, one, "--photo", at.photo, "--absolute"], ["photo", "absolute"]
+
+
+@bad_input
+def evaluate_an_unknown_data_set(at):
+    return ["evaluate", "imagenet", "-o", at.output], ["imagenet"]
+
+
+@bad_input
+def evaluate_a_data_set_that_is_not_there(at):
+    return ["evaluate", "vds", "-o", at.output], ["fetch vds"]
+
+
+@bad_input
+def evaluate_an_empty_split(at):
+    tiny_vds(at.tmp / "data")
+    return ["evaluate", "vds", "-o", at.output], ["no scenes", "test"]
+
+
+@bad_input
+def evaluate_with_an_expandnet_that_is_none(at):
+    return ["evaluate", "vds", "-o", at.output, "--expandnet", at.tmp], [at.tmp, "model.py"]
+
+
+@bad_input
+def evaluate_in_no_process(at):
+    tiny_vds(at.tmp / "data")
+    arguments = ["evaluate", "vds", "-o", at.output, "--split", "train", "--jobs", "0"]
+    return arguments, ["processes", "0"]
+
+
 @bad_input
 def unknown_verb(at):
     return ["conver"], ["'conver'", "convert"]
@@ -668,6 +751,66 @@ def test_fetch_and_check(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["fetch", "vds", "--check"]) == 2
     assert "error: vds in" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------- evaluate and compare
+
+
+def test_evaluate_writes_rows_and_goes_on_after_them(vds, weights_folder, capsys, monkeypatch):
+    monkeypatch.setattr(comparison, "code_version", lambda: "1.0+gabc")
+    order = ["evaluate", "vds", "-o", str(vds / "out"), "--split", "train"]
+    order += ["--weights", str(weights_folder), "--jobs", "1"]
+    assert main(order) == 0
+    told = capsys.readouterr().out
+    assert "deep chain" in told
+    assert "Protocol: PSNR: Reinhard 2002" in told
+    (scene,) = load_stacks("vds", "train", root=vds)
+    assert files(vds / "out") == [f"rows/vds_{scene.scene}.csv", "table5.csv"]
+    rows = report.read_rows(vds / "out/table5.csv").set_index("method")
+    expected, _, _ = comparison.scores(
+        comparison.truth_methods()[2].expand(scene), merge_stack(scene.images), scene.images[0]
+    )
+    for metric, value in expected.items():
+        assert rows.loc["oracle_curve", metric] == pytest.approx(value, abs=1e-6, nan_ok=True)
+    monkeypatch.setattr(comparison, "_scene_rows", lambda *a, **o: pytest.fail("scored again"))
+    first = (vds / "out/table5.csv").read_bytes()
+    assert main(order) == 0
+    assert (vds / "out/table5.csv").read_bytes() == first
+
+
+def test_compare_prints_every_score_with_its_protocol(tmp_path, capsys):
+    test, truth = save_hdr(tmp_path / "a.exr", light(seed=1)), save_hdr(tmp_path / "b.hdr", light())
+    assert main(["compare", str(test), str(truth), "--maps", str(tmp_path / "maps")]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    images = io.read_hdr(test), io.read_hdr(truth)
+    dark = np.zeros(images[0].shape, np.uint8)
+    expected, _, _ = comparison.scores(*images, dark)
+    for metric in ("psnr", "hdrvdp2_q", "pu21_psnr", "log_rmse_unclipped", "drim_loss"):
+        assert float(lines[metric].split()[1]) == pytest.approx(expected[metric], abs=1e-4)
+    assert "clipped_share" not in lines
+    assert "1000 cd/m2; test: same mean luminance;" in lines["Protocol:"]
+    assert files(tmp_path / "maps") == ["a_drim.png", "a_hdrvdp2.png"]
+
+
+def test_compare_scales_by_the_photo_or_not_at_all(tmp_path, capsys):
+    test, truth = save_hdr(tmp_path / "a.exr", light(seed=1)), save_hdr(tmp_path / "b.exr", light())
+    clipped = picture(40, 50)
+    clipped[:, :20] = 255
+    photo = save(tmp_path / "photo.png", clipped)
+
+    def told(metric, *options):
+        assert main(["compare", str(test), str(truth), *map(str, options)]) == 0
+        out = capsys.readouterr().out
+        return float(out.split(f"{metric} ")[1].split()[0]), out
+
+    scores = {
+        told("pu21_psnr", *options)[0] for options in ((), ("--photo", photo), ("--absolute",))
+    }
+    assert len(scores) == 3
+    absolute = hdrvdp2(io.read_hdr(test), io.read_hdr(truth), "rgb-bt.709", 33.5102139115)
+    assert told("hdrvdp2_q", "--absolute")[0] == pytest.approx(absolute.Q, abs=1e-4)
+    assert "as they are" in told("psnr", "--absolute")[1]
+    assert told("clipped_share", "--photo", photo)[0] == 0.4
 
 
 def test_help_and_version(capsys):

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from replication import figures, paper
+from replication import figures, paper, report
 from replication.errors import ReplicationError
 from replication.model import DeepChain, MPReLU, SubNetwork
+from replication.reconstruct import to_uint8
 
 mpl.use("Agg")
 
@@ -92,6 +93,48 @@ def test_picture_figures_have_one_axes_a_picture():
 
 
 def test_one_colour_per_method_everywhere():
-    methods = [m for m in figures.LABELS if m not in ("mprelu", "prelu")]
+    # EV 0 is one colour whether unchanged or linearised; all that uses the truth is dark grey
+    shared = {"linearised", "mprelu", "prelu", *report.USES_TRUTH}
+    methods = [m for m in figures.LABELS if m not in shared]
     assert len({figures.COLOURS[m] for m in methods}) == len(methods)
+    assert {figures.COLOURS[m] for m in report.USES_TRUTH}.isdisjoint(
+        figures.COLOURS[m] for m in methods
+    )
     assert figures.COLOURS.keys() == figures.LABELS.keys()
+
+
+def test_table_5_figure_shows_every_image_the_mean_and_the_paper():
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "method": method,
+            "scene": f"s{number}",
+            "psnr": generator.uniform(15, 35),
+            "hdrvdp2_q": generator.uniform(40, 70),
+            "log_rmse_clipped": np.nan if number == 0 else generator.uniform(0, 1),
+        }
+        for method in ("tone_curve", "huo", "deep_chain")
+        for number in range(6)
+    )
+    figure = figures.table5_figure(rows, "six scenes")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        *("tone curve", "Huo [14]", "deep chain")
+    ]
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert [dot.get_xdata()[0] for dot in dots] == [
+        paper.TABLE5[m]["psnr"][0] for m in ("huo", "deep_chain")
+    ]
+    assert all(axes.get_xlabel() for axes in figure.axes)
+
+
+def test_comparison_figure_has_three_pictures_a_method_and_its_key():
+    image = np.full((20, 30, 3), 0.5)
+    result = (image, image[..., 0], to_uint8(image), 56.36)
+    figure = figures.comparison_figure(
+        to_uint8(image), image, {"tone_curve": result, "deep_chain": result}
+    )
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("Q 56.4") == 2
+    assert any("lost" in text for text in texts)
+    assert len(figure.axes) == 3 + 2 * 3
+    assert [axes.get_title() for axes in figure.axes[3:6]] == ["tone-mapped", "HDR-VDP-2", "DRIM"]
