@@ -117,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--mode", choices=("teacher", "chained"))
     verb.add_argument("--batch-size", type=int)
     verb.add_argument("--learning-rate", type=float)
+    verb.add_argument("--norm", type=int, choices=(1, 2), help="of the pixel loss; the paper has 1")
+    verb.add_argument("--tv-weight", type=float, help="the paper's lambda; default 0.001")
     verb.add_argument("--schedule", choices=("constant", "cosine"))
     verb.add_argument("--frozen-norm", type=float)
     verb.add_argument("--flips", action="store_true", default=None)

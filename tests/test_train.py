@@ -51,6 +51,18 @@ def test_pixel_loss_is_equation_4():
     )  # L1 norm of a colour, mean of wh
 
 
+def test_norm_2_learns_the_mean_and_norm_1_the_median():
+    targets = torch.tensor([0.1, 0.1, 0.7]).reshape(3, 1, 1, 1).expand(3, 3, 4, 4)
+    for norm, expected in ((1, 0.1), (2, 0.3)):
+        grid = torch.linspace(0, 1, 101)
+        losses = [pixel_loss(v.expand(3, 3, 4, 4), targets, norm).item() for v in grid]
+        assert grid[int(np.argmin(losses))].item() == pytest.approx(expected)
+    with pytest.raises(ReplicationError, match="norm"):
+        Recipe(norm=3)
+    with pytest.raises(ReplicationError, match="tv_weight"):
+        Recipe(tv_weight=-1)
+
+
 def test_total_variation_of_a_ramp():
     ramp = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 1, 3, 4) / 10
     assert total_variation(ramp).item() == pytest.approx(
