@@ -20,7 +20,8 @@ from replication.data.stacks import ExposureStack, dataset_hash, has_split, load
 from replication.errors import ReplicationError
 from replication.files import RESULTS, sha256_file
 from replication.hdr import io, reinhard
-from replication.metrics import drim, scaling
+from replication.metrics import scaling
+from replication.metrics.drim import overlay
 from replication.model import InferenceNetwork, SubNetwork, activation_for, chain_evs, previous_ev
 from replication.provenance import code_version, usable_cores, write_provenance
 from replication.reconstruct import (
@@ -406,7 +407,7 @@ def compare_command(
         _check_folder(folder)
         grey = to_uint8(np.repeat(seen.P_map[..., None], 3, axis=2))
         io.write_png(folder / f"{name}_hdrvdp2.png", grey)
-        io.write_png(folder / f"{name}_drim.png", drim.overlay(changes, pair[0]))
+        io.write_png(folder / f"{name}_drim.png", overlay(changes, pair[0]))
         print(f"Maps in {folder}.")
     return found
 
@@ -478,7 +479,7 @@ def _score_reference() -> None:
     rows = comparison.comparison_rows(
         test,
         expansions + comparison.truth_methods(),
-        folder=RESULTS / "runs" / "reference",
+        folder=RESULTS / "runs" / "reference" / "table5",
         jobs=jobs,
     )
     report.write_rows(tables / "table5.csv", rows)

@@ -29,8 +29,8 @@ from replication.errors import ReplicationError
 from replication.evaluate import chain_hash
 from replication.files import sha256_file
 from replication.hdr import debevec, reinhard
-from replication.metrics import drim, fidelity, pu21, scaling
-from replication.metrics.drim import DRIMResult
+from replication.metrics import fidelity, pu21, scaling
+from replication.metrics.drim import DRIMResult, drim, overlay
 from replication.metrics.hdrvdp2 import HDRVDP2Result, hdrvdp2, pixels_per_degree
 from replication.paper import DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
 from replication.provenance import code_version, usable_cores
@@ -289,7 +289,7 @@ def visible_difference(scaled: np.ndarray, reference: np.ndarray) -> HDRVDP2Resu
 
 def visible_changes(scaled: np.ndarray, reference: np.ndarray) -> DRIMResult:
     """DRIM of two images in cd/m2 on the paper's display (Section 6.2)."""
-    return drim.drim(scaled, reference, "rgb-bt.709", PIXELS_PER_DEGREE)
+    return drim(scaled, reference, "rgb-bt.709", PIXELS_PER_DEGREE)
 
 
 FIGURE7_METHODS = ("masia", "kovaleski_oliveira", "huo", "tone_curve", "deep_chain")
@@ -330,7 +330,7 @@ def figure7(
         pair = scale_pair(test, truth, ldr)
         _, seen, changes = scores(test, truth, ldr, pair=pair)
         shown = reinhard.tone_map(test)
-        results[name] = shown, seen.P_map, drim.overlay(changes, pair[0]), seen.Q
+        results[name] = shown, seen.P_map, overlay(changes, pair[0]), seen.Q
     return ldr, reinhard.tone_map(truth), results
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from replication.errors import ReplicationError
 from replication.files import atomic_path
-from replication.metrics import drim
+from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
 from replication.model import DeepChain, SubNetwork, previous_ev
 from replication.paper import TABLE5
 from replication.report import METHOD_NAMES
@@ -369,9 +369,9 @@ def _comparison_key(axes: Axes) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.text(0.06, 0.95, "DRIM: contrast that an observer sees", fontsize=7, va="center")
     for height, colour, text in (
-        (0.80, drim.LOSS, "only in the true image: lost"),
-        (0.66, drim.AMPLIFICATION, "only in this image: amplified"),
-        (0.52, drim.REVERSAL, "in both, with opposite signs"),
+        (0.80, LOSS, "only in the true image: lost"),
+        (0.66, AMPLIFICATION, "only in this image: amplified"),
+        (0.52, REVERSAL, "in both, with opposite signs"),
     ):
         axes.add_patch(Rectangle((0.06, height - 0.045), 0.07, 0.09, color=colour))
         axes.text(0.17, height, text, fontsize=7, va="center")

@@ -327,3 +327,103 @@ def test_update_block_refuses_markers_in_the_text_and_missing_files(tmp_path):
     path.write_text("<!-- a:start --><!-- a:end -->")
     with pytest.raises(ReplicationError, match="exactly one block"):
         report.update_block(path, "a", "x <!-- a:end -->")
+
+
+# ------------------------------------------------------------------------------------ Table 5
+
+
+def hdr_row(**values):
+    base = row(table="table5", hdrvdp2_q=50.0, log_rmse_clipped=0.3, log_rmse_unclipped=0.1)
+    for name in ("ev", "ssim"):
+        del base[name]
+    return base | values
+
+
+@pytest.fixture
+def hdr_rows():
+    """Ten scenes; the chain is 1 dB and 2 Q above the curve on each, but for one that does not clip."""
+    rows = []
+    for number in range(10):
+        psnr, q = 25 + number, 45 + 2 * number
+        for method, shift in {"masia": -9, "tone_curve": 0, "deep_chain": 1}.items():
+            rows.append(
+                hdr_row(
+                    scene=f"s{number}",
+                    method=method,
+                    psnr=psnr + shift,
+                    hdrvdp2_q=q + 2 * shift,
+                    log_rmse_clipped=np.nan if number == 9 else 0.3 - shift / 100,
+                )
+            )
+    return rows
+
+
+def test_empty_errors_survive_the_file_and_other_cells_may_not_be_empty(hdr_rows, tmp_path):
+    path = report.write_rows(tmp_path / "rows.csv", hdr_rows)
+    frame = report.read_rows(path)
+    assert frame["log_rmse_clipped"].isna().sum() == 3
+    assert ",," in path.read_text()
+    assert report.write_rows(tmp_path / "again.csv", frame).read_bytes() == path.read_bytes()
+    summary = report.summarise(frame, by=["method"]).set_index("method")
+    assert summary.loc["tone_curve", "log_rmse_clipped_mean"] == pytest.approx(0.3)
+    hdr_rows[0]["log_rmse_unclipped"] = np.nan
+    with pytest.raises(ReplicationError, match="log_rmse_unclipped"):
+        report.write_rows(tmp_path / "bad.csv", hdr_rows)
+    with pytest.raises(ReplicationError, match="log_rmse_clipped: 'none'"):
+        report.write_rows(tmp_path / "bad.csv", [hdr_row(log_rmse_clipped="none")])
+
+
+def test_table_5_has_the_papers_numbers_and_ours(hdr_rows):
+    table = report.table5_frame(pd.DataFrame(hdr_rows)).set_index("method")
+    assert list(table.index) == ["tone curve", "Masia [24]", "deep chain"]  # baselines first
+    assert table.loc["deep chain", "PSNR (dB), paper"] == "30.86 ± 3.36"
+    assert table.loc["tone curve", "PSNR (dB), paper"] == "–"
+    values = [26 + number for number in range(10)]
+    mean, sigma = statistics.mean(values), statistics.stdev(values)
+    assert table.loc["deep chain", "PSNR (dB), ours"] == f"{mean:.2f} ± {sigma:.2f}"
+    low, high = map(float, table.loc["deep chain", "95 % interval"].strip("[]").split(","))
+    assert mean - sigma < low < mean < high < mean + sigma
+    text = report.table5_text(pd.DataFrame(hdr_rows))
+    assert text.startswith("mini, 12 test views, mean ± σ\n")
+    assert "30.86 ± 3.36" in text
+
+
+def test_pairs_leave_out_what_a_scene_does_not_have(hdr_rows):
+    table = report.paired_frame(pd.DataFrame(hdr_rows)).set_index("deep chain minus")
+    assert list(table.index) == ["tone curve", "Masia [24]"]
+    assert table.loc["tone curve", "PSNR (dB)"] == "+1.00 [1.00, 1.00]"
+    assert table.loc["Masia [24]", "VDP-Quality"] == "+20.00 [20.00, 20.00]"
+    assert table.loc["tone curve", "log error, clipped"] == "-0.010 [-0.010, -0.010]"
+    # ten (nine) signs of a kind: p is 2 / 2^10 (2 / 2^9), twice adjusted
+    assert table.iloc[0, 1] == f"{4 / 2**10:.3f}"
+
+
+def test_detail_and_verdict_are_made_from_the_numbers(hdr_rows):
+    frame = pd.DataFrame(hdr_rows)
+    detail = report.table5_detail(frame).set_index("method")
+    assert detail.loc["tone curve"].to_dict() == {
+        "log error, unclipped": "0.100",
+        "log error, clipped": "0.300",
+    }
+    verdict = report.comparison_verdict(frame)
+    assert verdict == (
+        "mini: the chain beats 1 of the 1 inverse tone mappers in both measures, the best of them by "
+        "+10.0 dB and +20.0 Q; against the tone curve it has +1.0 dB, +2.0 Q and a log error where "
+        "EV 0 clips of 0.290 instead of 0.300."
+    )
+
+
+def test_scaling_study_has_the_protocol_first(hdr_rows):
+    rows = [
+        one | {"scaling": scaling, "hdrvdp2_q": one["hdrvdp2_q"] + shift}
+        for one in hdr_rows
+        for scaling, shift in (("maximum, truth 1000 cd/m2", 3), (report.PROTOCOL_SCALING, 0))
+    ]
+    table = report.scaling_frame(pd.DataFrame(rows))
+    assert table.iloc[0].tolist() == [
+        f"{report.PROTOCOL_SCALING} (ours)",
+        "54.00",
+        "36.00",
+        "56.00",
+    ]
+    assert table.iloc[1].tolist()[1:] == ["57.00", "39.00", "59.00"]
