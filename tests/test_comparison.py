@@ -171,7 +171,6 @@ def test_a_failing_scene_is_named(methods):
         comparison.comparison_rows([], methods, jobs=0)
 
 
-@pytest.mark.filterwarnings("ignore:No pixel is brighter")
 def test_scaling_study_moves_what_it_should(stack, methods):
     dim = comparison.Expansion("linearised", methods[0].expand)
     rows = pd.DataFrame(comparison.scaling_rows([stack], [dim])).set_index("scaling")
