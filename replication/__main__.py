@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +27,8 @@ def _train(args: argparse.Namespace) -> None:
     given = {k: v for k, v in vars(args).items() if k not in ("call", "verb") and v is not None}
     there = all(weights_path(ev, args.output).exists() for ev in args.ev)
     for ev, path in train_command(**given).items():
-        print(f"EV {ev:+d}: {path}{' (was trained already)' if there else ''}")
+        if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one tells
+            print(f"EV {ev:+d}: {path}{' (was trained already)' if there else ''}")
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -102,7 +104,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--check", action="store_true", help="only verify what is there")
     verb.set_defaults(call=_fetch)
 
-    verb = verbs.add_parser("train", help="train one subnetwork, or an arm of the chain")
+    verb = verbs.add_parser(
+        "train",
+        help="train one subnetwork, or an arm of the chain",
+        epilog="Several processes: torchrun --nproc-per-node=2 -m replication -- train …",
+    )
     verb.add_argument(
         "--ev", type=int, nargs="+", required=True, help="e.g. 1, or 1 2 3 --mode chained"
     )
@@ -122,10 +128,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--schedule", choices=("constant", "cosine"))
     verb.add_argument("--frozen-norm", type=float)
     verb.add_argument("--flips", action="store_true", default=None)
-    verb.add_argument("--precision", choices=("float32", "bfloat16"))
+    verb.add_argument("--precision", choices=("float32", "tf32", "bfloat16"))
     verb.add_argument("--seed", type=int)
     verb.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     verb.add_argument("--threads", type=int, help="CPU threads of torch")
+    verb.add_argument("--compile", action="store_true", help="use torch.compile")
     verb.set_defaults(call=_train)
 
     verb = verbs.add_parser("run", help="execute the notebooks headlessly")

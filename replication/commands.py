@@ -14,7 +14,7 @@ import torch
 from skimage.data import coffee
 from tqdm import tqdm
 
-from replication import comparison, evaluate, figures, paper, report
+from replication import comparison, evaluate, figures, paper, parallel, report
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, has_split, load_stacks
 from replication.errors import ReplicationError
@@ -150,9 +150,12 @@ def train_command(
     device: str | None = None,
     threads: int | None = None,
     label: str | None = None,
+    compile: bool = False,
     **recipe,
 ) -> dict[int, Path]:
     """Train subnetworks on a data set's training scenes and save them; resumes what `output` holds.
+
+    Under torchrun the processes train together (:mod:`replication.parallel`); process 0 writes.
 
     Parameters
     ----------
@@ -173,6 +176,8 @@ def train_command(
         ``"cpu"`` or ``"cuda"``; CPU threads of torch.
     label
         For the progress bar.
+    compile
+        As in :func:`replication.train.train`.
     **recipe
         Fields of :class:`replication.train.Recipe`.
 
@@ -203,41 +208,51 @@ def train_command(
         }
         for one in evs
     }
-    if all(path.exists() for path in written.values()):
-        for one, path in written.items():
-            _check_same(path, facts[one])
-        return written
-    if threads is not None:
-        if threads < 1:
-            raise ReplicationError(f"The number of threads must be positive, not {threads}.")
-        torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise ReplicationError(f"The number of threads must be positive, not {threads}.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
-    stacks = load_stacks(dataset, split="train")
-    images = [dict(stack.images) for stack in stacks]
-    if inferred_from is not None:
-        _replace_inputs(images, evs, inferred_from, device)
-    patches = PatchSet(images, evs_needed(evs), device=device)
-    networks = {
-        one: seeded(lambda one=one: SubNetwork(facts[one]["activation"]), plan.seed + one)
-        for one in evs
-    }
-    if init is not None:
-        for one, network in networks.items():
-            load_weights(network, weights_path(one, init))
-    name = label or " ".join(f"EV {one:+d}" for one in evs)
-    final = train(networks, patches, plan, output, label=name)
-    for one, network in networks.items():
-        metadata = facts[one] | {
-            "validation": _validation(network.cpu(), one, dataset, stacks),
-            "data_hash": dataset_hash(stacks),
-            "patches_in_data": len(patches),
-            "device": device,
-            "code_version": code_version(),
+    with parallel.group(device) as device:
+        if parallel.from_first(_trained_already, written, facts):
+            return written
+        if threads is not None:
+            torch.set_num_threads(threads)
+        stacks = load_stacks(dataset, split="train")
+        images = [dict(stack.images) for stack in stacks]
+        if inferred_from is not None:
+            _replace_inputs(images, evs, inferred_from, device)
+        patches = PatchSet(images, evs_needed(evs), device=device)
+        networks = {
+            one: seeded(lambda one=one: SubNetwork(facts[one]["activation"]), plan.seed + one)
+            for one in evs
         }
-        save_weights(network, written[one], metadata)
-    final.unlink()
+        if init is not None:
+            for one, network in networks.items():
+                load_weights(network, weights_path(one, init))
+        name = label or " ".join(f"EV {one:+d}" for one in evs)
+        final = train(networks, patches, plan, output, label=name, compile=compile)
+        if parallel.rank() == 0:
+            for one, network in networks.items():
+                metadata = facts[one] | {
+                    "validation": _validation(network.cpu(), one, dataset, stacks),
+                    "data_hash": dataset_hash(stacks),
+                    "patches_in_data": len(patches),
+                    "device": device,
+                    "processes": parallel.size(),
+                    "code_version": code_version(),
+                }
+                save_weights(network, written[one], metadata)
+            final.unlink()
     return written
+
+
+def _trained_already(written: dict[int, Path], facts: dict[int, dict]) -> bool:
+    """Whether all weights are there; raises if they were trained in another way."""
+    if not all(path.exists() for path in written.values()):
+        return False
+    for one, path in written.items():
+        _check_same(path, facts[one])
+    return True
 
 
 def _validation(

@@ -2,7 +2,7 @@
 
 A run is determined by its data, its :class:`Recipe` and the version of the code: the order of the
 patches and their flips are functions of (seed, epoch), so a killed and resumed run equals an
-uninterrupted one, bitwise on a CPU with the same number of threads.
+uninterrupted one, bitwise on a CPU with the same numbers of threads and processes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from replication import parallel
 from replication.data.patches import PatchSet
 from replication.errors import ReplicationError
 from replication.files import atomic_path
@@ -44,7 +45,7 @@ class Recipe:
         ``"teacher"``: every subnetwork takes the true image before it; ``"chained"``: the inferred one,
         clamped to [0, 1], so that the losses at EV ±1 and ±2 join the one at ±3 (Section 4.3).
     batch_size, learning_rate, beta1, tv_weight : int, float, float, float
-        Patches per step, Adam's parameters, λ of Eq. 3.
+        Patches per step (of all processes together), Adam's parameters, λ of Eq. 3.
     norm : int
         Of the pixel loss: 1 is the paper's (Eq. 4), 2 means squares.
     schedule : str
@@ -55,7 +56,8 @@ class Recipe:
     flips : bool
         Mirror patches at random.
     precision : str
-        ``"float32"`` or ``"bfloat16"`` (autocast; weights, losses and updates stay float32).
+        ``"float32"``, ``"tf32"`` (the same on a CPU; on a GPU convolutions round their input to 11
+        bits) or ``"bfloat16"`` (autocast; weights, losses and updates stay float32).
     seed : int
         Of the initial weights (:func:`seeded`) and of the order of the patches.
     """
@@ -76,7 +78,7 @@ class Recipe:
     def __post_init__(self):
         _one_of("mode", self.mode, ("teacher", "chained"))
         _one_of("schedule", self.schedule, ("constant", "cosine"))
-        _one_of("precision", self.precision, ("float32", "bfloat16"))
+        _one_of("precision", self.precision, ("float32", "tf32", "bfloat16"))
         if self.norm not in (1, 2):
             raise ReplicationError(f"The norm of the pixel loss is 1 or 2, not {self.norm}.")
         if not (math.isfinite(self.tv_weight) and self.tv_weight >= 0):
@@ -189,7 +191,7 @@ def chain_losses(
             source = inferred[before].clamp(0, 1)
         else:
             source = images[before]
-        inferred[ev] = network(source).float()
+        inferred[ev] = network(source).to(images[ev].dtype)
         parts.append(torch.stack(loss(inferred[ev], images[ev], tv_weight, norm)))
     return torch.stack(parts).sum(0)
 
@@ -223,16 +225,17 @@ class _Order:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor | None]:
         first = step * self.recipe.batch_size
-        epochs = range(first // self.count, (first + self.recipe.batch_size - 1) // self.count + 1)
+        last = first + self.recipe.batch_size
+        epochs = range(first // self.count, (last - 1) // self.count + 1)
         self.epochs = {
             epoch: self.epochs.get(epoch) or _epoch_order(self.count, self.recipe, epoch)
             for epoch in epochs
         }
-        order = torch.cat([self.epochs[epoch][0] for epoch in epochs])
-        flips = torch.cat([self.epochs[e][1] for e in epochs]) if self.recipe.flips else None
-        here = slice(first - epochs[0] * self.count, None)
-        size = self.recipe.batch_size
-        return order[here][:size], flips[here][:size] if flips is not None else None
+        here = {e: slice(max(first - e * self.count, 0), last - e * self.count) for e in epochs}
+        order = torch.cat([self.epochs[e][0][here[e]] for e in epochs])
+        if not self.recipe.flips:
+            return order, None
+        return order, torch.cat([self.epochs[e][1][here[e]] for e in epochs])
 
 
 def train(
@@ -245,8 +248,12 @@ def train(
     log_every: int = 50,
     stop_after: int | None = None,
     label: str = "",
+    compile: bool = False,
 ) -> Path:
     """Train `networks` in place; log, checkpoint, and resume from the checkpoint in `folder` if any.
+
+    Inside :func:`replication.parallel.group` each process takes its share of every batch; process 0
+    reads and writes the folder.
 
     Parameters
     ----------
@@ -266,6 +273,9 @@ def train(
         Stop, with a checkpoint, after so many steps of this call (for tests and time slices).
     label
         Shown by the progress bar.
+    compile
+        Use ``torch.compile`` (on a CPU it needs a C++ compiler): the same up to rounding;
+        results/reference/BENCHMARK.md says where it pays.
 
     Returns
     -------
@@ -275,8 +285,9 @@ def train(
     Raises
     ------
     ReplicationError
-        If the loss is not finite (the last good checkpoint stays), a file cannot be written, or the
-        folder holds a checkpoint of another recipe or network.
+        If the loss is not finite (the last good checkpoint stays), a file cannot be written, the
+        folder holds a checkpoint of another recipe or network, the batch cannot be shared equally, or
+        another process is lost.
     """
     folder = Path(folder)
     checkpoint, final = folder / "checkpoint.safetensors", folder / "final.safetensors"
@@ -285,10 +296,19 @@ def train(
     optimizer = torch.optim.Adam(
         module.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), fused=True
     )
-    if final.exists():
-        _load_state(final, module, None, recipe)
-        return final
-    step = _load_state(checkpoint, module, optimizer, recipe) if checkpoint.exists() else 0
+    if recipe.batch_size % parallel.size():
+        raise ReplicationError(
+            f"A batch of {recipe.batch_size} cannot be shared equally by {parallel.size()} processes."
+        )
+    parallel.check_same("recipe or data", (recipe.digest, len(patches)))
+    step = 0
+    if saved_state := parallel.from_first(_read_saved, final, checkpoint):
+        path, *content = saved_state
+        step = _load_state(
+            path, *content, module, optimizer if path == checkpoint else None, recipe
+        )
+        if path == final:
+            return final
     log = _Log(folder / "log.csv", step)
     order = _Order(len(patches), recipe)
     freeze_from = recipe.steps - int(recipe.frozen_norm * recipe.steps)
@@ -297,23 +317,29 @@ def train(
     autocast = torch.autocast(
         patches.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
     )
+    convolutions = torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, allow_tf32=recipe.precision == "tf32"
+    )
+    called = {ev: torch.compile(net) if compile else net for ev, net in networks.items()}
     bar = tqdm(total=recipe.steps, initial=step, desc=label, unit="step", disable=not _terminal())
-    with bar, log:
+    with bar, log, convolutions:
         while step < end:
             if step >= freeze_from:
                 _freeze_norm(module)
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(recipe, step)
-            indices, flips = order.batch(step)
-            images = patches.gather(indices, flips)
+            images = patches.gather(*map(parallel.share, order.batch(step)))
             with autocast:
-                parts = chain_losses(networks, images, recipe.mode, recipe.tv_weight, recipe.norm)
+                parts = chain_losses(called, images, recipe.mode, recipe.tv_weight, recipe.norm)
             optimizer.zero_grad(set_to_none=True)
             parts[0].backward()
+            sums += parallel.average(module.parameters(), parts.detach())
             optimizer.step()
-            sums += parts.detach()
             step, counted = step + 1, counted + 1
             due = step == end or time.time() - saved > checkpoint_seconds
+            if parallel.size() > 1:  # process 0's clock counts, and only where the log has a line
+                meet = step == end or step % log_every == 0
+                due = meet and parallel.from_first(bool, due)
             if due or step % log_every == 0:
                 mean = (sums / counted).tolist()
                 if not all(map(math.isfinite, mean)):
@@ -337,20 +363,21 @@ def train(
                 bar.set_postfix_str(f"loss {mean[0]:.4f}, {rate:.0f} patches/s", refresh=False)
             if due:
                 log.flush()
-                _save_state(checkpoint, module, optimizer, recipe, step)
+                parallel.from_first(_save_state, checkpoint, module, optimizer, recipe, step)
                 saved = time.time()
             bar.update()
     module.eval()
     if step < recipe.steps:
         return checkpoint
-    _save_state(final, module, None, recipe, step)
-    checkpoint.unlink(missing_ok=True)
+    parallel.from_first(_save_state, final, module, None, recipe, step)
+    if parallel.rank() == 0:
+        checkpoint.unlink(missing_ok=True)
     return final
 
 
 def _terminal() -> bool:
     """Progress bars belong in a terminal only; papermill and CI read the log instead."""
-    return os.isatty(2)
+    return os.isatty(2) and parallel.rank() == 0
 
 
 def _or_none(path: Path) -> str:
@@ -381,6 +408,8 @@ class _Log:
         self.rows.append(dict(zip(LOG_COLUMNS, values, strict=True)))
 
     def flush(self) -> None:
+        if parallel.rank():
+            return
         with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(LOG_COLUMNS)
@@ -414,10 +443,19 @@ def _save_state(
         write_safetensors(temporary, tensors, metadata)
 
 
+def _read_saved(*paths: Path) -> tuple[Path, dict[str, Tensor], dict[str, str]] | None:
+    """Path and content of the first of the files that is there."""
+    return next(((path, *read_safetensors(path)) for path in paths if path.exists()), None)
+
+
 def _load_state(
-    path: Path, module: nn.Module, optimizer: torch.optim.Adam | None, recipe: Recipe
+    path: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    module: nn.Module,
+    optimizer: torch.optim.Adam | None,
+    recipe: Recipe,
 ) -> int:
-    tensors, metadata = read_safetensors(path)
     if metadata.get("recipe") != json.dumps(asdict(recipe), sort_keys=True):
         raise ReplicationError(
             f"{path} belongs to another recipe ({metadata.get('recipe')}); "
