@@ -9,6 +9,7 @@ from replication.model import (
     DeepChain,
     InferenceNetwork,
     MPReLU,
+    PReLU,
     ShallowNetwork,
     SubNetwork,
     activation_for,
@@ -16,7 +17,8 @@ from replication.model import (
     parameter_count,
 )
 from replication.paper import RECEPTIVE_FIELD
-from tests.conftest import randomise_norms
+from replication.train import seeded
+from tests.conftest import plain, randomise_norms
 
 
 def test_mprelu_is_equation_5():
@@ -40,6 +42,20 @@ def test_mprelu_at_zero_takes_the_side_of_equation_5():
     x = torch.zeros(1, requires_grad=True)
     MPReLU(init=0.3)(x).backward()
     assert x.grad.item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.25, 1.7])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_prelu_is_that_of_torch(channels, alpha):
+    x = torch.randn(2, 3, 8, 8, dtype=torch.double)
+    x[0, 0, 0, 0] = 0
+    results = []
+    for layer in (PReLU(channels, alpha), nn.PReLU(channels, alpha)):
+        here = x.clone().requires_grad_()
+        layer.double()(here).square().mul(torch.arange(8)).sum().backward()
+        results.append((here.grad, layer.weight.grad))
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -122,6 +138,25 @@ def test_an_mprelu_network_is_a_prelu_network_also_while_training():
         assert losses[0] == pytest.approx(losses[1], rel=1e-5), step
     with pytest.raises(ReplicationError, match="MPReLU"):
         as_prelu(SubNetwork("prelu"))
+
+
+@pytest.mark.parametrize("activation", ["prelu", "mprelu"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_subnetwork_is_its_layers_one_after_the_other(activation, frozen):
+    """Values, gradients and running statistics; in float64, so that only the order can differ."""
+    x = torch.rand(2, 3, 20, 24, dtype=torch.double)
+    results = []
+    for compute in (SubNetwork.forward, plain):
+        network = randomise_norms(seeded(lambda: SubNetwork(activation, kernels=4), 0)).double()
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.train(not frozen)
+        y = compute(network, x)
+        y.square().mean().backward()
+        gradients = {name: p.grad for name, p in network.named_parameters()}
+        results.append({"y": y, **gradients, **dict(network.named_buffers())})
+    for name, truth in results[1].items():
+        torch.testing.assert_close(results[0][name], truth, rtol=1e-9, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("activation", ["prelu", "mprelu", "relu", "leaky_relu"])

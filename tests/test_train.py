@@ -1,5 +1,7 @@
 """The loss against hand-made numbers; the loop against itself: resume is exact, nothing is half-written."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -196,6 +198,20 @@ def test_checkpoint_of_another_recipe_is_refused(patches, tmp_path):
     train({1: small()}, patches, RECIPE, tmp_path, stop_after=2)
     with pytest.raises(ReplicationError, match="another recipe"):
         train({1: small()}, patches, Recipe(patches=24, batch_size=3), tmp_path)
+
+
+def test_compiled_training_is_training(patches, tmp_path, monkeypatch):
+    compiled = functools.partial(torch.compile, backend="aot_eager")  # needs no C++ compiler
+    monkeypatch.setattr(torch, "compile", compiled)
+    networks = [small(), small()]
+    for network, options in zip(networks, ({}, {"compile": True}), strict=True):
+        recipe = Recipe(
+            patches=8, batch_size=2, precision="tf32", frozen_norm=0.5, learning_rate=1e-4
+        )
+        train({1: network}, patches, recipe, tmp_path / str(options), **options)
+    x = patches.gather(torch.arange(4))[0]
+    with torch.no_grad():
+        torch.testing.assert_close(networks[0](x), networks[1](x), rtol=0, atol=1e-4)
 
 
 def test_digest_tells_recipes_apart():
