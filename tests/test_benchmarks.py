@@ -3,24 +3,31 @@
 Without ``--benchmark-only`` each runs small, which only shows that it works. Nothing asserts a time.
 """
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.data.camera import VirtualCamera
 from replication.hdr import debevec, reinhard
 from replication.metrics.drim import drim
 from replication.metrics.hdrvdp2 import hdrvdp2
-from replication.model import InferenceNetwork, MPReLU, SubNetwork
+from replication.model import InferenceNetwork, MPReLU, PReLU, SubNetwork
 from replication.paper import EVS, IMAGE_SIZE
 from replication.provenance import usable_cores
 from replication.reconstruct import infer_exposure, infer_stack, to_uint8
 from replication.train import chain_losses, seeded
+from tests.conftest import plain
 
 pytestmark = pytest.mark.benchmark(group="benchmarks")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +112,123 @@ def test_training_step(benchmark, patches, activation, ev):
     assert np.isfinite(benchmark.pedantic(step, rounds=8, warmup_rounds=2))
 
 
-@pytest.mark.parametrize("activation", [nn.PReLU, MPReLU])
+# Training, as results/reference/BENCHMARK.md tells it: "plain" is torch's own layers one by one.
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up the bytes of all tensors that operations read and write; views cost nothing."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            tensors = [t for t in tree_leaves((args, result)) if isinstance(t, torch.Tensor)]
+            self.bytes += sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+        return result
+
+
+def training_step(way, precision, batch, size, activation="prelu", frozen=False):
+    """A function that does one step of training, loss and update included."""
+    form = torch.contiguous_format if way == "paper" else torch.channels_last
+    network = seeded(lambda: SubNetwork(activation), 0).to(memory_format=form)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.train(not frozen)
+    ev = 1 if activation == "prelu" else -1
+    generator = torch.Generator().manual_seed(0)
+    images = {
+        one: torch.rand(batch, 3, size, size, generator=generator).to(memory_format=form)
+        for one in (0, ev)
+    }
+    called = network if way == "ours" else functools.partial(plain, network)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    optimizer = torch.optim.Adam(network.parameters(), fused=way == "ours")
+
+    def step():
+        with autocast:
+            parts = chain_losses({ev: called}, images, "teacher")
+        optimizer.zero_grad(set_to_none=True)
+        parts[0].backward()
+        optimizer.step()
+
+    return step
+
+
+def work(step):
+    """Floating-point operations of the convolutions, and bytes that all operations move, of a step."""
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    with Traffic() as traffic:
+        step()
+    return counter.get_total_flops(), traffic.bytes
+
+
+def test_operations_of_a_step_follow_from_the_layers():
+    """Forward, gradient of the weights, gradient of the input (not of the image): 2 per weight, pixel."""
+    network = SubNetwork()
+    weights = [m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d)]
+    operations, traffic = work(training_step("ours", "float32", 2, 16))
+    assert operations == 2 * 2 * 16**2 * (3 * sum(weights) - weights[0])
+    assert traffic > 4 * 2 * 16**2 * 32 * 10 * 6
+    assert traffic < work(training_step("plain", "float32", 2, 16))[1]
+
+
+WAYS = [
+    ("paper", "float32", 1),
+    *(("plain", precision, 8) for precision in ("float32", "bfloat16")),
+    ("plain", "float32", 16),
+    *(("ours", precision, batch) for precision in PRECISIONS for batch in (1, 8, 16, 32)),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("frozen", [False, True], ids=["live", "frozen"])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way)))
+def test_training_speed(benchmark, full, capsys, way, frozen, threads):
+    name, precision, batch = way
+    if full:
+        torch.set_num_threads(threads)
+    size, rounds = (64, 9) if full else (16, 1)
+    step = training_step(name, precision, batch if full else 1, size, frozen=frozen)
+    benchmark.pedantic(step, rounds=rounds, warmup_rounds=3 if full else 0)
+    if full:
+        torch.set_num_threads(usable_cores())
+        median = benchmark.stats.stats.median
+        operations, traffic = work(step)
+        with capsys.disabled():
+            print(
+                f"\n{name} {precision} batch {batch}, {threads} threads, "
+                f"{'frozen' if frozen else 'live'}: {batch / median:.1f} patches/s, "
+                f"{operations / median / 1e9:.0f} GFLOP/s, {traffic / median / 1e9:.1f} GB/s; a patch: "
+                f"{operations / batch / 1e9:.2f} GFLOP, {traffic / batch / 1e6:.0f} MB"
+            )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("what", ["memory", *PRECISIONS])
+def test_ceiling(benchmark, full, capsys, what, threads):
+    """The machine's: a = b + 2 c on arrays too large for any cache but the last, and a product."""
+    if full:
+        torch.set_num_threads(threads)
+    if what == "memory":
+        a, b, c = torch.rand(3, 2**26 if full else 16)
+        cost, unit = 3 * a.numel() * 4, "GB/s"
+        benchmark.pedantic(torch.add, (b, c), {"alpha": 2, "out": a}, rounds=9, warmup_rounds=2)
+    else:
+        side = 2048 if full else 8
+        a = torch.rand(side, side).to(getattr(torch, what))
+        cost, unit = 2 * side**3, "GFLOP/s"
+        benchmark.pedantic(torch.mm, (a, a), rounds=9, warmup_rounds=2)
+    if full:
+        torch.set_num_threads(usable_cores())
+        with capsys.disabled():
+            speed = cost / benchmark.stats.stats.median / 1e9
+            print(f"\nceiling {what}, {threads} threads: {speed:.0f} {unit}")
+
+
+@pytest.mark.parametrize("activation", [nn.PReLU, PReLU, MPReLU])
 def test_activation_forward_and_backward(benchmark, full, activation):
     size = (16, 32, 64, 64) if full else (2, 4, 8, 8)
     x = torch.randn(size).to(memory_format=torch.channels_last).requires_grad_()
