@@ -31,6 +31,20 @@ def _train(args: argparse.Namespace) -> None:
             print(f"EV {ev:+d}: {path}{' (was trained already)' if there else ''}")
 
 
+def _ablate(args: argparse.Namespace) -> None:
+    from replication.commands import ablate_command
+
+    ablate_command(
+        args.study,
+        args.output,
+        dataset=args.dataset,
+        patches=args.patches,
+        seeds=args.seeds,
+        jobs=args.jobs,
+        contenders=args.contenders,
+    )
+
+
 def _run(args: argparse.Namespace) -> None:
     from replication import runs
 
@@ -134,6 +148,16 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--threads", type=int, help="CPU threads of torch")
     verb.add_argument("--compile", action="store_true", help="use torch.compile")
     verb.set_defaults(call=_train)
+
+    verb = verbs.add_parser("ablate", help="train and compare the contenders of a study")
+    verb.add_argument("study", choices=("table2", "table3", "sensitivity"))
+    verb.add_argument("-o", "--output", type=Path, required=True)
+    verb.add_argument("--dataset", default="mini")
+    verb.add_argument("--patches", type=int, default=6000, help="visits per network of a chain")
+    verb.add_argument("--seeds", type=int, default=3)
+    verb.add_argument("--jobs", type=int, default=1, help="processes that share the contenders")
+    verb.add_argument("--contenders", nargs="+", help="some of them; all by default")
+    verb.set_defaults(call=_ablate)
 
     verb = verbs.add_parser("run", help="execute the notebooks headlessly")
     verb.add_argument("notebook", nargs="*", help="e.g. 06_ldr_stacks; none: all of the profile")

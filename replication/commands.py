@@ -14,7 +14,7 @@ import torch
 from skimage.data import coffee
 from tqdm import tqdm
 
-from replication import comparison, evaluate, figures, paper, parallel, report
+from replication import ablation, comparison, evaluate, figures, paper, parallel, report
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, has_split, load_stacks
 from replication.errors import ReplicationError
@@ -244,6 +244,21 @@ def train_command(
                 save_weights(network, written[one], metadata)
             final.unlink()
     return written
+
+
+def ablate_command(study: str, output: Path, **options) -> Path:
+    """Run a study and print its table; `options` as in :func:`replication.ablation.run_study`.
+
+    Returns
+    -------
+    Path
+        The per-image rows.
+    """
+    _check_folder(output)
+    path = ablation.run_study(study, output, **options)
+    print(report.markdown_table(report.ablation_frame(report.read_rows(path))))
+    print(f"One row per scene, contender and seed: {path}")
+    return path
 
 
 def _trained_already(written: dict[int, Path], facts: dict[int, dict]) -> bool:

@@ -7,20 +7,14 @@ the truth to show where the room is come behind them.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from replication import report
 from replication.baselines import expandnet, huo, kovaleski_oliveira, masia, tone_curve
@@ -34,7 +28,8 @@ from replication.metrics import fidelity, pu21, scaling
 from replication.metrics.drim import DRIMResult, drim, overlay
 from replication.metrics.hdrvdp2 import HDRVDP2Result, hdrvdp2, pixels_per_degree
 from replication.paper import DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
-from replication.provenance import code_version, usable_cores
+from replication.processes import in_processes
+from replication.provenance import code_version
 from replication.reconstruct import WEIGHTS, load_chain, merge_stack, reconstruct, to_uint8
 
 PIXELS_PER_DEGREE = pixels_per_degree(
@@ -380,7 +375,7 @@ def comparison_rows(
             found[number] = kept
     left = [number for number in range(len(stacks)) if number not in found]
     work = partial(_scene_rows, methods=methods, version=version)
-    done = _in_processes(work, [stacks[number] for number in left], jobs, "comparing")
+    done = in_processes(work, [stacks[number] for number in left], jobs, "comparing", "scene")
     for number, rows in done:
         found[left[number]] = rows
         if path := paths[left[number]]:
@@ -478,7 +473,7 @@ def scaling_rows(
         As :func:`comparison_rows`.
     """
     work = partial(_scaling_scene, methods=list(methods), version=code_version())
-    done = dict(_in_processes(work, list(stacks), jobs, "scaling"))
+    done = dict(in_processes(work, list(stacks), jobs, "scaling", "scene"))
     return [row for number in sorted(done) for row in done[number]]
 
 
@@ -506,39 +501,3 @@ def _scaling_scene(stack: ExposureStack, methods: list[Expansion], version: str)
 
 
 # ---------------------------------------------------------------------------------- processes
-
-
-def _in_processes(
-    work: Callable[[ExposureStack], list[dict]],
-    stacks: list[ExposureStack],
-    jobs: int,
-    label: str,
-) -> Iterator[tuple[int, list[dict]]]:
-    """Yield ``(number, rows)`` as scenes are done, with a progress bar."""
-    if jobs < 1:
-        raise ReplicationError(f"The number of processes must be at least 1, not {jobs}.")
-    with tqdm(total=len(stacks), desc=label, unit="scene", disable=None) as bar:
-        if min(jobs, len(stacks)) <= 1:
-            for number, stack in enumerate(stacks):
-                yield number, work(stack)
-                bar.update()
-            return
-        threads = max(1, usable_cores() // jobs)
-        with ProcessPoolExecutor(
-            min(jobs, len(stacks)), multiprocessing.get_context("spawn"), _start, (threads,)
-        ) as pool:
-            try:
-                futures = {pool.submit(work, stack): number for number, stack in enumerate(stacks)}
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def _start(threads: int) -> None:
-    """A worker: dies silently on Ctrl-C, which the parent reports, and keeps to its cores."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)

@@ -302,6 +302,24 @@ class ShallowNetwork(nn.Module):
         return self.deconvolutions[-1](hidden) + skips.pop()
 
 
+class PerChannel(nn.Module):
+    """One network for all colours, a channel at a time (DEVIATIONS D2).
+
+    Parameters
+    ----------
+    network
+        Takes and gives images of one channel, e.g. ``SubNetwork(channels=1)``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map an image batch to an image batch of the same shape."""
+        return self.network(x.flatten(0, 1)[:, None]).view(x.shape)
+
+
 def as_prelu(network: SubNetwork) -> SubNetwork:
     """The PReLU subnetwork that computes exactly what an MPReLU subnetwork computes.
 

@@ -21,13 +21,14 @@ from replication.files import RESULTS, ROOT, atomic_path
 from replication.statistics import mean_interval, paired_differences
 
 KEYS = {
-    "table": "table of the paper that the row belongs to: table1 … table5",
+    "table": "table of the paper that the row belongs to: table1 … table5, or sensitivity",
     "dataset": "data set: mini, hdrps, empa, vds, or a folder's name",
     "split": "train, val or test",
     "scene": "name of the scene",
     "method": "what made the image: identity, tone_curve, deep_chain, …",
     "ev": "EV of the image compared, a whole number; no such column where HDR images are compared",
     "scaling": "how test and truth were scaled, in the study of it only",
+    "seed": "of the training, a whole number, in ablations only; 0 for what is not trained",
 }
 METRICS = {
     "psnr": "PSNR in dB over all pixels and channels (inf when identical); Table 5: tone-mapped",
@@ -60,13 +61,13 @@ OPTIONAL = {
     "protocol": "anything else that a metric depends on",
 }
 ROW_COLUMNS = KEYS | METRICS | PROTOCOL | OPTIONAL
-"""Column -> meaning, in the order of the CSV. All of KEYS (but ``ev`` and ``scaling``) and of PROTOCOL
+"""Column -> meaning, in the order of the CSV. All of KEYS (but ``ev``, ``scaling``, ``seed``) and of PROTOCOL
 and at least one of METRICS must be there; a cell is empty only in a column that says so."""
 
 MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped_fully")
 """Errors over pixels of which an image may have none; means are over the images that have some."""
 
-_WHOLE = ("ev", "width", "height", "border")
+_WHOLE = ("ev", "seed", "width", "height", "border")
 _NUMBERS = (*_WHOLE, *METRICS, "data_range")
 _LABELS = {
     "psnr": "PSNR (dB)",
@@ -172,7 +173,7 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         raise ReplicationError(
             f"{where}: unknown column {', '.join(unknown)}; known are: {', '.join(ROW_COLUMNS)}."
         )
-    needed = [name for name in (*KEYS, *PROTOCOL) if name not in ("ev", "scaling")]
+    needed = [name for name in (*KEYS, *PROTOCOL) if name not in ("ev", "scaling", "seed")]
     if missing := [name for name in needed if name not in frame.columns]:
         raise ReplicationError(f"{where}: missing column {', '.join(missing)}.")
     if not METRICS.keys() & set(frame.columns):
@@ -186,7 +187,7 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         raise ReplicationError(f"{where}: two rows for {', '.join(map(str, row))}.")
     order = [
         name
-        for name in ("table", "dataset", "split", "method", "ev", "scaling", "scene")
+        for name in ("table", "dataset", "split", "method", "ev", "scaling", "seed", "scene")
         if name in keys
     ]
     return typed.sort_values(order, kind="stable", ignore_index=True)
@@ -478,6 +479,27 @@ METHOD_NAMES = {
 }
 """What a method is called in tables, baselines first, behind the chain what uses the truth."""
 
+ABLATION_NAMES = {
+    "tone_curve": "tone curve",
+    "chain": "deep chain",
+    "shallow": "shallow network [22]",
+    "single_deep": "one network, the chain's parameters",
+    "single": "one subnetwork",
+    "mprelu": "MPReLU",
+    "prelu": "PReLU",
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "reference": "reference",
+    "per_channel": "a channel at a time",
+    "tv_0": "λ = 0",
+    "tv_0.01": "λ = 0.01",
+    "chained": "trained chained",
+    "batch_1": "batch 1",
+    "batch_32": "batch 32",
+    "batch_statistics": "batch statistics throughout",
+}
+"""What a contender of :data:`replication.ablation.STUDIES` is called in tables, in their order."""
+
 USES_TRUTH = (
     "true_response",
     "true_response_kovaleski_oliveira",
@@ -665,6 +687,78 @@ def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame
         }
         for name in order
     )
+
+
+def ablation_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
+    """Scores of an ablation: a line per contender, baseline first, two columns per EV.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From :func:`replication.ablation.run_study`, one data set.
+    metric : {"psnr", "ssim", "ms_ssim"}
+
+    Returns
+    -------
+    DataFrame
+        Texts: per EV the mean ± σ over the images (of each image's mean over the seeds, as the
+        paper's σ is over images), and the means of the seeds, lowest to highest.
+    """
+    digits, lines = _DECIMALS[metric], []
+    evs = sorted(rows["ev"].unique(), key=abs)
+    for method in (name for name in ABLATION_NAMES if name in set(rows["method"])):
+        line = {"contender": ABLATION_NAMES[method]}
+        for ev in evs:
+            part = rows[(rows["method"] == method) & (rows["ev"] == ev)]
+            image = part.groupby("scene")[metric].mean()
+            seeds = part.groupby("seed")[metric].mean()
+            line[f"EV {ev:+d}"] = _score((image.mean(), image.std(ddof=1)), digits)
+            one = len(seeds) == 1
+            span = f"{_number(seeds.min(), digits)} … {_number(seeds.max(), digits)}"
+            line[f"seeds, EV {ev:+d}"] = "–" if one else span
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def ablation_differences(
+    rows: pd.DataFrame, method: str, metric: str = "psnr", others: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """A contender of an ablation against the others, paired by image and by seed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As in :func:`ablation_frame`.
+    method : str
+        Whose values the differences are of.
+    metric : {"psnr", "ssim", "ms_ssim"}
+    others : sequence of str, optional
+        All by default.
+
+    Returns
+    -------
+    DataFrame
+        Per EV and other contender: ``ev``, ``against``; ``difference``, mean over images and seeds;
+        ``low``, ``high``, its 95 % interval over images (:func:`replication.statistics.mean_interval`);
+        ``seed_low``, ``seed_high``, the lowest and highest difference of one seed (against the
+        baseline: of its one value); ``wins`` of ``n`` images; ``p_holm`` of Wilcoxon's test over images,
+        adjusted over the others.
+    """
+    found = []
+    for ev in sorted(rows["ev"].unique(), key=abs):
+        part = rows[rows["ev"] == ev]
+        if others is not None:
+            part = part[part["method"].isin([method, *others])]
+        images = part.groupby(["scene", "method"], as_index=False)[metric].mean()
+        table = paired_differences(images, metric, method)
+        seeds = part.groupby(["method", "seed"])[metric].mean()
+        own = seeds[method]
+        for line in table.to_dict("records"):
+            other = seeds[line["against"]]
+            spread = own - (other.iloc[0] if len(other) == 1 else other)
+            span = {"seed_low": spread.min(), "seed_high": spread.max()}
+            found.append({"ev": ev} | line | span)
+    return pd.DataFrame(found)
 
 
 def comparison_verdict(rows: pd.DataFrame) -> str:
