@@ -122,6 +122,7 @@ def run_study(
     seeds: int = 3,
     jobs: int = 1,
     contenders: Sequence[str] | None = None,
+    precision: str = BASE["precision"],
 ) -> Path:
     """Train and score the contenders of a study; called again, it goes on where it was stopped.
 
@@ -144,6 +145,9 @@ def run_study(
         Processes, see :func:`replication.processes.in_processes`.
     contenders
         Some of the study's; all by default.
+    precision
+        As in :class:`replication.train.Recipe`; bfloat16 is slow on processors that have no such
+        arithmetic.
 
     Returns
     -------
@@ -160,9 +164,9 @@ def run_study(
     names = _known(study, contenders)
     if seeds < 1:
         raise ReplicationError(f"The number of seeds must be at least 1, not {seeds}.")
-    Recipe.of(BASE | {"patches": patches})
+    Recipe.of(BASE | {"patches": patches, "precision": precision})
     tasks = [
-        _Task(study, name, seed, patches, dataset, folder)
+        _Task(study, name, seed, patches, dataset, folder, precision)
         for seed in range(seeds)
         for name in names
     ]
@@ -198,6 +202,7 @@ class _Task:
     patches: int
     dataset: str
     into: Path
+    precision: str
 
     @property
     def contender(self) -> Contender:
@@ -210,7 +215,8 @@ class _Task:
     @property
     def recipe(self) -> Recipe:
         visits = self.patches * self.contender.visits
-        return Recipe.of(BASE | {"patches": visits, "seed": self.seed} | self.contender.recipe)
+        own = {"patches": visits, "seed": self.seed, "precision": self.precision}
+        return Recipe.of(BASE | own | self.contender.recipe)
 
 
 def _do(task: _Task) -> pd.DataFrame:
@@ -290,7 +296,9 @@ def _trained(task: _Task, training: Sequence[ExposureStack]) -> dict[int, nn.Mod
         for place in group:
             save_weights(networks[place], paths[place], facts | {"code_version": code_version()})
         final.unlink()
-    return {places[place]: network.eval() for place, network in networks.items()}
+    for network in networks.values():  # the same memory format whether just trained or loaded
+        network.eval().to(memory_format=torch.channels_last)
+    return {places[place]: network for place, network in networks.items()}
 
 
 def _without_version(metadata: dict[str, object]) -> dict[str, object]:

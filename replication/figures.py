@@ -20,8 +20,8 @@ from replication.errors import ReplicationError
 from replication.files import atomic_path
 from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
 from replication.model import DeepChain, SubNetwork, previous_ev
-from replication.paper import TABLE5
-from replication.report import METHOD_NAMES
+from replication.paper import TABLE2, TABLE3, TABLE5
+from replication.report import ABLATION_NAMES, METHOD_NAMES
 from replication.statistics import mean_interval
 
 COLOURS = {
@@ -41,17 +41,18 @@ COLOURS = {
     "oracle_curve": "#444444",
     "three_frames": "#444444",
     "truth_where_clipped": "#444444",
+    "chain": "#0072B2",
+    "shallow": "#D55E00",
+    "single_deep": "#009E73",
+    "single": "#CC79A7",
     "mprelu": "#0072B2",
     "prelu": "#D55E00",
+    "relu": "#009E73",
+    "leaky_relu": "#CC79A7",
 }
 """Okabe and Ito's colour-blind safe palette, one colour per method; dark grey where the truth helps."""
 
-LABELS = METHOD_NAMES | {
-    "ground_truth": "ground truth",
-    "paper": "paper",
-    "mprelu": "MPReLU",
-    "prelu": "PReLU",
-}
+LABELS = METHOD_NAMES | ABLATION_NAMES | {"ground_truth": "ground truth", "paper": "paper"}
 """What a method is called in figures: as in the tables."""
 
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -423,6 +424,90 @@ def table5_figure(rows: pd.DataFrame, title: str = "") -> Figure:
     ]
     figure.legend(handles=handles, loc="upper right", ncols=3, fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+    figure.tight_layout(w_pad=0.6)
+    return figure
+
+
+def ablation_figure(rows: pd.DataFrame, metric: str = "psnr", label: str = "PSNR in dB") -> Figure:
+    """An ablation as dots: each contender's mean with its interval, its seeds, and the paper's mean.
+
+    Parameters
+    ----------
+    rows
+        Per-image rows of one study and data set, from :func:`replication.ablation.run_study`.
+    metric, label
+        Column and what the axis says.
+    """
+    theirs = {("table2", 3, name): one for name, one in TABLE2.items()}
+    theirs |= {("table3", ev, name): one for (ev, name), one in TABLE3.items()}
+    study, present = rows["table"].iloc[0], set(rows["method"])
+    methods = [name for name in ABLATION_NAMES if name in present]
+    evs = sorted(rows["ev"].unique(), key=abs)
+    size = (WIDTH if len(evs) > 1 else 0.75 * WIDTH, 0.3 * len(methods) + 1.0)
+    figure, panels = plt.subplots(1, len(evs), figsize=size, sharey=True, squeeze=False)
+    for axes, ev in zip(panels[0], evs, strict=True):
+        for y, method in enumerate(methods):
+            part = rows[(rows["method"] == method) & (rows["ev"] == ev)]
+            colour = COLOURS.get(method, "#555555")
+            values = part.groupby("scene")[metric].mean().to_numpy()
+            seeds = part.groupby("seed")[metric].mean().to_numpy()
+            axes.plot(mean_interval(values), [y, y], "-", color=colour, lw=2.5, alpha=0.45)
+            axes.plot(values.mean(), y, "o", color=colour, ms=5)
+            axes.plot(seeds, np.full(len(seeds), y), "|", color="black", ms=7, mew=0.8)
+            if one := theirs.get((study, ev, method)):
+                axes.plot(one[metric][0], y, "D", mfc="white", mec="black", ms=4)
+        axes.set_xlabel(f"{ev_label(ev)}: {label}", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+    names = [ABLATION_NAMES[name] for name in methods]
+    panels[0, 0].set_yticks(range(len(methods)), names, fontsize=7)
+    panels[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    handles = [
+        Line2D([], [], lw=2.5, marker="o", ms=5, color="#777777", label="mean, 95 % over images"),
+        Line2D([], [], ls="", marker="|", ms=7, color="black", label="one seed"),
+    ]
+    if study in ("table2", "table3"):
+        diamond = {"ls": "", "marker": "D", "ms": 4, "mfc": "white", "mec": "black"}
+        handles.append(Line2D([], [], label="paper's mean", **diamond))
+    figure.tight_layout(w_pad=0.6, rect=(0, 0, 1, 0.93))
+    figure.legend(handles=handles, loc="upper right", ncols=3, fontsize=7, frameon=False)
+    return figure
+
+
+def study_training_figure(logs: pd.DataFrame) -> Figure:
+    """Loss curves of an ablation: a panel per EV, a line per contender, a band over its seeds.
+
+    Parameters
+    ----------
+    logs
+        ``STUDY_logs.csv`` of :func:`replication.ablation.run_study`.
+    """
+    evs = sorted(logs["ev"].unique(), key=abs)
+    figure, panels = plt.subplots(1, len(evs), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
+    methods = [name for name in ABLATION_NAMES if name in set(logs["method"])]
+    for axes, ev in zip(panels[0], evs, strict=True):
+        for number, method in enumerate(methods):
+            part = logs[(logs["method"] == method) & (logs["ev"] == ev)]
+            if part.empty:
+                continue
+            by = part.groupby("patches")["loss"]
+            colour = COLOURS.get(method, _LINES[number % 7])
+            style = {"color": colour, "ls": _STYLES[number % 7], "lw": 1.2}
+            axes.plot(by.mean(), label=ABLATION_NAMES[method], **style)
+            if part["seed"].nunique() > 1:
+                axes.fill_between(
+                    by.min().index, by.min(), by.max(), color=colour, alpha=0.15, lw=0
+                )
+        axes.set(xscale="log", yscale="log", xlabel="patches seen")
+        axes.set_title(ev_label(ev), fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3, which="both")
+    panels[0, 0].set_ylabel("training loss, Eq. 3")
+    handles = {}
+    for axes in panels[0]:
+        lines, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    panels[0, -1].legend(handles.values(), handles.keys(), fontsize=7, frameon=False)
     figure.tight_layout(w_pad=0.6)
     return figure
 

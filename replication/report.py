@@ -18,6 +18,7 @@ import pandas as pd
 from replication import paper
 from replication.errors import ReplicationError
 from replication.files import RESULTS, ROOT, atomic_path
+from replication.reconstruct import load_chain
 from replication.statistics import mean_interval, paired_differences
 
 KEYS = {
@@ -61,8 +62,8 @@ OPTIONAL = {
     "protocol": "anything else that a metric depends on",
 }
 ROW_COLUMNS = KEYS | METRICS | PROTOCOL | OPTIONAL
-"""Column -> meaning, in the order of the CSV. All of KEYS (but ``ev``, ``scaling``, ``seed``) and of PROTOCOL
-and at least one of METRICS must be there; a cell is empty only in a column that says so."""
+"""Column -> meaning, in the order of the CSV. All of KEYS (but ``ev``, ``scaling``, ``seed``), all of
+PROTOCOL and at least one of METRICS must be there; a cell is empty only in a column that says so."""
 
 MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped_fully")
 """Errors over pixels of which an image may have none; means are over the images that have some."""
@@ -690,34 +691,45 @@ def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame
 
 
 def ablation_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
-    """Scores of an ablation: a line per contender, baseline first, two columns per EV.
+    """Scores of an ablation: a line per contender, baseline first, columns per EV.
 
     Parameters
     ----------
     rows : DataFrame
-        From :func:`replication.ablation.run_study`, one data set.
+        From :func:`replication.ablation.run_study`, one study and data set.
     metric : {"psnr", "ssim", "ms_ssim"}
 
     Returns
     -------
     DataFrame
-        Texts: per EV the mean ± σ over the images (of each image's mean over the seeds, as the
-        paper's σ is over images), and the means of the seeds, lowest to highest.
+        Texts: per EV the paper's mean ± σ where it has one; ours over the images (of each image's mean
+        over the seeds, as the paper's σ is over images); the means of the seeds, lowest to highest.
     """
     digits, lines = _DECIMALS[metric], []
     evs = sorted(rows["ev"].unique(), key=abs)
+    theirs = {ev: _paper_ablation(rows["table"].iloc[0], ev) for ev in evs}
     for method in (name for name in ABLATION_NAMES if name in set(rows["method"])):
         line = {"contender": ABLATION_NAMES[method]}
         for ev in evs:
             part = rows[(rows["method"] == method) & (rows["ev"] == ev)]
             image = part.groupby("scene")[metric].mean()
             seeds = part.groupby("seed")[metric].mean()
+            if theirs[ev]:
+                line[f"EV {ev:+d}, paper"] = _score(theirs[ev].get(method, {}).get(metric), digits)
             line[f"EV {ev:+d}"] = _score((image.mean(), image.std(ddof=1)), digits)
-            one = len(seeds) == 1
             span = f"{_number(seeds.min(), digits)} … {_number(seeds.max(), digits)}"
-            line[f"seeds, EV {ev:+d}"] = "–" if one else span
+            line[f"EV {ev:+d}, seeds"] = "–" if len(seeds) == 1 else span
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _paper_ablation(table: str, ev: int) -> dict[str, Mapping[str, tuple[float, float]]]:
+    """The paper's Table 2 or 3 at one EV, by contender."""
+    if table == "table2" and ev == 3:
+        return dict(paper.TABLE2)
+    if table == "table3":
+        return {name: scores for (one, name), scores in paper.TABLE3.items() if one == ev}
+    return {}
 
 
 def ablation_differences(
@@ -759,6 +771,122 @@ def ablation_differences(
             span = {"seed_low": spread.min(), "seed_high": spread.max()}
             found.append({"ev": ev} | line | span)
     return pd.DataFrame(found)
+
+
+def difference_frame(differences: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
+    """Differences of an ablation as texts, a line per contender and three columns per EV.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        From :func:`ablation_differences`.
+    metric : str
+        What they are differences of.
+    """
+    digits = _DECIMALS[metric]
+    lines: dict[str, dict[str, str]] = {}
+    for one in differences.to_dict("records"):
+        line = lines.setdefault(one["against"], {"against": ABLATION_NAMES[one["against"]]})
+        interval = _interval(one["low"], one["high"], digits)
+        line[f"EV {one['ev']:+d}"] = f"{one['difference']:+.{digits}f} {interval}"
+        span = f"{one['seed_low']:+.{digits}f} … {one['seed_high']:+.{digits}f}"
+        line[f"EV {one['ev']:+d}, seeds"] = span
+        line[f"EV {one['ev']:+d}, images won"] = f"{one['wins']} of {one['n']}"
+    return pd.DataFrame([lines[name] for name in ABLATION_NAMES if name in lines])
+
+
+def ablation_verdict(rows: pd.DataFrame, method: str, other: str) -> str:
+    """What an ablation says of one claim, in words made from the numbers, a line per EV.
+
+    A difference counts where its interval over images and all seeds have the same sign.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As in :func:`ablation_frame`.
+    method, other : str
+        The claim is that `method` is better than `other`.
+    """
+    lines = []
+    for one in ablation_differences(rows, method, others=[other]).to_dict("records"):
+        theirs = _paper_ablation(rows["table"].iloc[0], one["ev"])
+        claimed = None
+        if {method, other} <= theirs.keys():
+            claimed = theirs[method]["psnr"][0] - theirs[other]["psnr"][0]
+        if min(one["low"], one["seed_low"]) > 0:
+            size = (
+                "holds" if not claimed or one["difference"] >= claimed / 2 else "holds in direction"
+            )
+        elif max(one["high"], one["seed_high"]) < 0:
+            size = "does not hold, the other is better"
+        else:
+            size = "does not hold, no difference beyond images and seeds"
+        paper_text = "" if claimed is None else f"; paper {claimed:+.2f} dB"
+        lines.append(
+            f"EV {one['ev']:+d}: {ABLATION_NAMES[method]} minus {ABLATION_NAMES[other]} "
+            f"{one['difference']:+.2f} dB {_interval(one['low'], one['high'], 2)}, seeds "
+            f"{one['seed_low']:+.2f} … {one['seed_high']:+.2f}{paper_text}: **{size}**."
+        )
+    return "\n".join(lines)
+
+
+def alpha_frame(activations: pd.DataFrame) -> pd.DataFrame:
+    """Learnt α of the activations (Eq. 5): a line per contender and EV, a column per block.
+
+    Parameters
+    ----------
+    activations : DataFrame
+        ``STUDY_activations.csv`` of :func:`replication.ablation.run_study`.
+
+    Returns
+    -------
+    DataFrame
+        Floats; means over the seeds.
+    """
+    named = activations[activations["alpha"].notna()]
+    learnt = named[named["method"].isin(["mprelu", "prelu"])]
+    table = learnt.pivot_table(index=["method", "ev"], columns="block", values="alpha", sort=False)
+    table = table.rename(columns=lambda name: name.replace("features.", "f")).reset_index()
+    return _named(table)
+
+
+def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
+    """How networks make negative residuals (Section 5.2): a line per contender and EV, in %.
+
+    Parameters
+    ----------
+    activations : DataFrame
+        As in :func:`alpha_frame`.
+
+    Returns
+    -------
+    DataFrame
+        Floats, means over the seeds: share of the activations' inputs below zero; share of the
+        residual below zero; part of r4's negative contributions that comes from negative features.
+    """
+    by = ["method", "ev"]
+    inner = activations[activations["alpha"].notna()].groupby(by, sort=False)["negative"].mean()
+    last = activations[activations["block"] == "r4"].groupby(by, sort=False)
+    means = 100 * last[["negative", "negative_features"]].mean()
+    table = pd.DataFrame(
+        {
+            "inputs of activations < 0 (%)": 100 * inner,
+            "residual < 0 (%)": means["negative"],
+            "from negative features (%)": means["negative_features"],
+        }
+    )
+    return _named(table.loc[means.index].reset_index())
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Contenders by the names that tables have, EVs as texts."""
+    order = {name: number for number, name in enumerate(ABLATION_NAMES)}
+    table = table.sort_values(
+        ["method", "ev"], key=lambda c: c.map(order) if c.name == "method" else -c, kind="stable"
+    )
+    table["method"] = table["method"].map(ABLATION_NAMES)
+    table["ev"] = [f"{ev:+d}" for ev in table["ev"]]
+    return table.rename(columns={"method": "contender", "ev": "EV"}).reset_index(drop=True)
 
 
 def comparison_verdict(rows: pd.DataFrame) -> str:
@@ -850,7 +978,11 @@ def update_tables(*, check: bool = False) -> None:
             + markdown_table(table4_frame(part, metric))
             for name, part in parts.items()
         )
-    blocks |= _table5_blocks()
+    blocks |= _table5_blocks() | _ablation_blocks()
+    card = REFERENCE / "MODEL_CARD.md"
+    blocks[card, "training"] = markdown_table(_training_frame(), decimals=2)
+    for name in ("table4", "verdict", "table5_verdict"):
+        blocks[card, name] = blocks[ROOT / "README.md", name]
     for (path, name), text in blocks.items():
         update_block(path, name, text, check=check)
 
@@ -878,6 +1010,74 @@ def _table5_blocks() -> dict[tuple[Path, str], str]:
         (RESULTS / "REPORT.md", "table5_detail"): block(table5_detail, parts),
         (RESULTS / "REPORT.md", "table5_scaling"): block(scaling_frame, studies),
     }
+
+
+def _ablation_blocks() -> dict[tuple[Path, str], str]:
+    folder = REFERENCE / "ablations"
+    table2, table3, sensitivity = (
+        read_rows(folder / f"{name}.csv") for name in ("table2", "table3", "sensitivity")
+    )
+    activations = pd.read_csv(folder / "table3_activations.csv")
+    verdict2 = [
+        ablation_verdict(table2, "chain", other)
+        for other in ("shallow", "single_deep", "single", "tone_curve")
+    ]
+    verdict3 = [
+        ablation_verdict(table3, "mprelu", other) for other in ("prelu", "leaky_relu", "relu")
+    ]
+    blocks = {}
+    for name, rows in (("table2", table2), ("table3", table3)):
+        blocks[name] = "\n\n".join(
+            f"**{_LABELS[metric]}**\n\n{markdown_table(ablation_frame(part, metric))}"
+            for metric in ("psnr", "ssim", "ms_ssim")
+            for _, part in rows.groupby(rows["ev"].abs())
+        )
+    blocks["table2_paired"] = _difference_table(table2, "chain")
+    blocks["table3_paired"] = _difference_table(table3, "mprelu")
+    blocks["table2_verdict"] = _bullets(verdict2)
+    blocks["table3_verdict"] = _bullets(verdict3)
+    blocks["table3_residuals"] = markdown_table(residual_frame(activations), decimals=1)
+    blocks["sensitivity"] = markdown_table(ablation_frame(sensitivity))
+    blocks["sensitivity_paired"] = _difference_table(sensitivity, "reference")
+    found = {(RESULTS / "REPORT.md", name): text for name, text in blocks.items()}
+    for name in ("table2_verdict", "table3_verdict"):
+        found[ROOT / "README.md", name] = blocks[name]
+    return found
+
+
+def _difference_table(rows: pd.DataFrame, method: str) -> str:
+    return markdown_table(difference_frame(ablation_differences(rows, method)))
+
+
+def _bullets(verdicts: Iterable[str]) -> str:
+    return "\n".join(f"* {line}" for text in verdicts for line in text.splitlines())
+
+
+def _training_frame() -> pd.DataFrame:
+    """How each shipped network was trained, from the metadata of its file."""
+    lines = []
+    for ev, facts in sorted(load_chain().metadata.items(), key=lambda item: -item[0]):
+        recipe, scores = facts["recipe"], facts["validation"]["psnr_db"]
+        log = pd.read_csv(REFERENCE / "logs" / f"ev{ev:+d}.csv")
+        lines.append(
+            {
+                "EV": f"{ev:+d}",
+                "activation": ABLATION_NAMES[facts["activation"]],
+                "inputs": facts["inputs"],
+                "mode": recipe["mode"],
+                "norm": f"L{recipe.get('norm', 1)}",
+                "patches": f"{recipe['patches']:,}",
+                "batch": str(recipe["batch_size"]),
+                "from": "new" if facts["init"] is None else f"{facts['init'][:8]}",
+                "seed": str(recipe["seed"]),
+                "device": facts["device"],
+                "patches/s": f"{log['patches_per_s'].median():.0f}",
+                "validation: curve → network (dB)": (
+                    f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
+                ),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def _table1_frame(rows: pd.DataFrame) -> pd.DataFrame:

@@ -478,9 +478,18 @@ def _load_state(
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors (moved to the CPU, made contiguous) and string metadata; never a pickle."""
+    """Write tensors (moved to the CPU, made contiguous) and string metadata; never a pickle.
+
+    The same content gives the same bytes: the format's header, whose order the library leaves to
+    chance, is sorted.
+    """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    path.write_bytes(serialize(plain, metadata=metadata))
+    written = serialize(plain, metadata=metadata)
+    size = int.from_bytes(written[:8], "little")
+    header = json.dumps(json.loads(written[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    header = header.encode()
+    header += b" " * (-len(header) % 8)  # the data start at a multiple of 8
+    path.write_bytes(len(header).to_bytes(8, "little") + header + written[8 + size :])
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

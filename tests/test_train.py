@@ -252,3 +252,15 @@ def test_broken_weights_are_one_sentence(tmp_path):
         load_weights(SubNetwork("mprelu", kernels=8), path)
     with pytest.raises(ReplicationError, match="No weights at"):
         load_weights(small(), tmp_path / "none.safetensors")
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    network = seeded(lambda: SubNetwork("relu"), 0)
+    facts = {f"fact {number} é": number for number in range(20)}
+    first = save_weights(network, tmp_path / "a.safetensors", facts).read_bytes()
+    again = dict(sorted(facts.items(), reverse=True))
+    assert save_weights(network, tmp_path / "b.safetensors", again).read_bytes() == first
+    other = SubNetwork("relu")
+    assert load_weights(other, tmp_path / "a.safetensors") == facts
+    for name, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
