@@ -1,6 +1,12 @@
 """The loss against hand-made numbers; the loop against itself: resume is exact, nothing is half-written."""
 
+import errno
 import functools
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,3 +270,52 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
     assert load_weights(other, tmp_path / "a.safetensors") == facts
     for name, value in network.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
+
+
+KILLED = """
+import sys
+from replication.data.patches import PatchSet
+from replication.model import SubNetwork
+from replication.train import Recipe, seeded, train
+import numpy as np, torch
+torch.set_num_threads(1)
+image = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
+patches = PatchSet([{0: image, 1: image // 2 + 100}], (0, 1), size=16, stride=4)
+network = seeded(lambda: SubNetwork("relu", kernels=2), 0)
+train({1: network}, patches, Recipe(patches=800, batch_size=2), sys.argv[1], checkpoint_seconds=0)
+"""
+
+
+def test_kill_9_costs_the_time_since_the_last_checkpoint_and_nothing_else(tmp_path):
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / folder)])
+
+    whole = start("whole")
+    part, checkpoint = start("part"), tmp_path / "part" / "checkpoint.safetensors"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and part.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    part.kill()
+    assert part.wait() == -signal.SIGKILL
+    _, metadata = read_safetensors(checkpoint)
+    assert 0 < int(metadata["step"]) < 400
+    assert start("part").wait(120) == whole.wait(120) == 0
+    names = ("whole", "part")
+    one, other = (read_safetensors(tmp_path / name / "final.safetensors")[0] for name in names)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(patches, tmp_path, monkeypatch):
+    train({1: small()}, patches, RECIPE, tmp_path, stop_after=4)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+
+    def full(path, data):
+        with open(path, "wb") as stream:
+            stream.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ReplicationError, match=r"Cannot write .*checkpoint.*: No space left"):
+        train({1: small()}, patches, RECIPE, tmp_path, stop_after=2)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "log.csv"]
