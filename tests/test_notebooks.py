@@ -71,6 +71,36 @@ def test_03_trains_one_subnetwork(tmp_path_factory):
     assert "weights/ev-1.safetensors" in json.dumps(record)
 
 
+@pytest.mark.parametrize(
+    ("notebook", "table", "contenders"),
+    [
+        ("04_chain_vs_shallow", "table2", {"chain": (3,), "shallow": (3,)}),
+        ("05_mprelu_vs_prelu", "table3", {"mprelu": (-1, -2, -3)}),
+    ],
+)
+def test_04_and_05_train_their_contenders(tmp_path_factory, notebook, table, contenders):
+    out = executed(tmp_path_factory, notebook, patches=8, contenders=list(contenders))
+    rows = report.read_rows(out / "tables" / f"{table}.csv").set_index(["method", "ev", "scene"])
+    assert set(rows.index.get_level_values("method")) == {"tone_curve", *contenders}
+    test = load_stacks("mini", split="test")
+    for name, evs in contenders.items():
+        assert len(rows.loc[name]) == len(test) * len(evs)
+    # the baseline by arithmetic: the mean target value of each EV 0 level over the training scenes
+    ev, first = evs[0], test[0]
+    inferred = np.empty(first.shape)
+    for c in range(3):
+        source, target = (
+            np.concatenate(
+                [s.images[e][..., c].ravel() for s in load_stacks("mini", split="train")]
+            )
+            for e in (0, ev)
+        )
+        means = np.bincount(source, target, 256) / np.maximum(np.bincount(source, minlength=256), 1)
+        inferred[..., c] = np.rint(means[first.images[0][..., c]])
+    expected = plain_psnr(inferred, first.images[ev])
+    assert rows.loc[("tone_curve", ev, first.scene), "psnr"] == pytest.approx(expected, abs=0.01)
+
+
 def test_06_gives_the_committed_rows_of_the_shipped_weights(tmp_path_factory):
     out = executed(tmp_path_factory, "06_ldr_stacks")
     keys = ["dataset", "scene", "method", "ev"]

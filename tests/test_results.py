@@ -1,9 +1,11 @@
 """The committed results: complete, consistent with each other, and the tables made from them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from replication import comparison, paper, report
+from replication.ablation import STUDIES
 from replication.baselines import tone_curve
 from replication.evaluate import chain_hash
 from replication.files import sha256_file
@@ -114,6 +116,40 @@ def test_scaling_study_starts_from_the_protocol(table5):
     both = own.merge(table5, on=["dataset", "scene", "method"], suffixes=("", "_table5"))
     assert len(both) == len(own) == 37 * 5
     np.testing.assert_allclose(both["hdrvdp2_q"], both["hdrvdp2_q_table5"], atol=1e-5)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_ablations_are_complete(study):
+    ablation = report.read_rows(report.REFERENCE / "ablations" / f"{study}.csv")
+    own = ablation[ablation["method"] != "tone_curve"]
+    assert set(own["method"]) == STUDIES[study].keys()
+    assert set(ablation["table"]) == {study}
+    assert set(ablation["dataset"]) == {"hdrps"}
+    assert set(ablation["split"]) == {"test"}
+    seeds = 2 if study == "sensitivity" else 3
+    runs = own.groupby(["method", "ev"]).agg(
+        {"seed": "nunique", "scene": "nunique", "psnr": "size"}
+    )
+    assert (runs == (seeds, 10, 10 * seeds)).all(axis=None)
+    logs = pd.read_csv(report.REFERENCE / "ablations" / f"{study}_logs.csv")
+    for name, one in STUDIES[study].items():
+        part = logs[logs["method"] == name]
+        assert set(part["ev"]) == set(one.evs)
+        seen = part.groupby(["seed", "ev"])["patches"].max()
+        assert len(seen) == seeds * len(one.evs)
+        assert seen.nunique() == 1
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_ablations_have_the_tone_curve_of_table_4(study, rows):
+    ablation = report.read_rows(report.REFERENCE / "ablations" / f"{study}.csv")
+    keys = ["scene", "ev"]
+    curve = ablation[ablation["method"] == "tone_curve"].set_index(keys)
+    theirs = rows[(rows["dataset"] == "hdrps") & (rows["method"] == "tone_curve")].set_index(keys)
+    both = curve.join(theirs, rsuffix="_table4")
+    for metric, tolerance in {"psnr": 0.01, "ssim": 1e-3, "ms_ssim": 1e-3}.items():
+        np.testing.assert_allclose(both[metric], both[f"{metric}_table4"], atol=tolerance, rtol=0)
+    assert (both["data_hash"] == both["data_hash_table4"]).all()
 
 
 def test_rows_name_the_shipped_weights_and_curves(rows):
