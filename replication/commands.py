@@ -25,6 +25,7 @@ from replication.metrics.drim import overlay
 from replication.model import InferenceNetwork, SubNetwork, activation_for, chain_evs, previous_ev
 from replication.provenance import code_version, usable_cores, write_provenance
 from replication.reconstruct import (
+    FAITHFUL,
     infer_exposure,
     infer_stack,
     load_chain,
@@ -499,6 +500,7 @@ def _score_reference() -> None:
         evaluate.identity(),
         evaluate.tone_curves(),
         evaluate.tone_curves(rounded=False),
+        evaluate.deep_chain(FAITHFUL, name="deep_chain_faithful"),
         evaluate.deep_chain(),
     ]
     tables, jobs = report.REFERENCE / "tables", usable_cores()
@@ -508,7 +510,11 @@ def _score_reference() -> None:
     expansions = comparison.photo_methods()
     rows = comparison.comparison_rows(
         test,
-        expansions + comparison.truth_methods(),
+        [
+            *expansions,
+            comparison.chain_method(FAITHFUL, "deep_chain_faithful"),
+            *comparison.truth_methods(),
+        ],
         folder=RESULTS / "runs" / "reference" / "table5",
         jobs=jobs,
     )

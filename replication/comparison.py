@@ -102,7 +102,7 @@ def photo_methods(
         If weights or curves cannot be loaded.
     """
     curves = tone_curve.read()
-    chain = load_chain(weights)
+    chain = chain_method(weights)
     methods = [
         Expansion("linearised", partial(_from_photo, _linearised)),
         Expansion(
@@ -123,14 +123,14 @@ def photo_methods(
                 sha256_file(Path(expandnet_clone) / expandnet.WEIGHTS)[:12],
             )
         )
-    methods.append(
-        Expansion(
-            "deep_chain",
-            partial(_from_photo, partial(reconstruct, chain=chain)),
-            chain_hash(chain, weights or WEIGHTS),
-        )
-    )
-    return methods
+    return [*methods, chain]
+
+
+def chain_method(weights: str | Path | None = None, name: str = "deep_chain") -> Expansion:
+    """The deep chain with the weights of a folder, by default the shipped ones; may raise as above."""
+    chain = load_chain(weights)
+    expand = partial(_from_photo, partial(reconstruct, chain=chain))
+    return Expansion(name, expand, chain_hash(chain, weights or WEIGHTS))
 
 
 def truth_methods() -> list[Expansion]:

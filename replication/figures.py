@@ -35,6 +35,7 @@ COLOURS = {
     "kovaleski_oliveira": "#CC79A7",
     "masia": "#D55E00",
     "expandnet": "#882255",
+    "deep_chain_faithful": "#332288",
     "deep_chain": "#0072B2",
     "true_response": "#444444",
     "true_response_kovaleski_oliveira": "#444444",

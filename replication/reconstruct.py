@@ -22,6 +22,9 @@ from replication.train import load_weights
 WEIGHTS = RESULTS / "reference" / "weights"
 """Folder of the shipped subnetworks, one ``ev+1.safetensors`` … ``ev-3.safetensors`` each."""
 
+FAITHFUL = RESULTS / "reference" / "weights_faithful"
+"""The same by the paper's own recipe, as far as it was run (DEVIATIONS D7)."""
+
 OVERLAP = 34
 """Pixels that a tile needs around it: 33 of the feature extraction (field 67) and 1 of r3."""
 
@@ -39,11 +42,13 @@ def weights_folder(name: str, run: str | Path) -> Path:
     Parameters
     ----------
     name
-        ``"reference"``: the shipped weights; ``"run"``: what this run has trained; else a folder.
+        ``"reference"``: the shipped weights; ``"faithful"``: those of the paper's own recipe;
+        ``"run"``: what this run has trained; else a folder.
     run
         The run's folder.
     """
-    return {"reference": WEIGHTS, "run": Path(run) / "weights"}.get(name, Path(name))
+    known = {"reference": WEIGHTS, "faithful": FAITHFUL, "run": Path(run) / "weights"}
+    return known.get(name, Path(name))
 
 
 def load_chain(weights: str | Path | None = None) -> DeepChain:

@@ -471,6 +471,7 @@ METHOD_NAMES = {
     "kovaleski_oliveira": "Kovaleski-Oliveira [19]",
     "masia": "Masia [24]",
     "expandnet": "ExpandNet",
+    "deep_chain_faithful": "deep chain, paper's recipe",
     "deep_chain": "deep chain",
     "true_response": "EV 0, true response curve",
     "true_response_kovaleski_oliveira": "[19] on true response curve",

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from replication import figures, paper, report
+from replication.ablation import STUDIES
 from replication.errors import ReplicationError
 from replication.model import DeepChain, MPReLU, SubNetwork
 from replication.reconstruct import to_uint8
@@ -94,13 +95,65 @@ def test_picture_figures_have_one_axes_a_picture():
 
 def test_one_colour_per_method_everywhere():
     # EV 0 is one colour whether unchanged or linearised; all that uses the truth is dark grey
-    shared = {"linearised", "mprelu", "prelu", *report.USES_TRUTH}
-    methods = [m for m in figures.LABELS if m not in shared]
+    shared = {"linearised", *report.USES_TRUTH}
+    methods = [m for m in report.METHOD_NAMES if m not in shared]
     assert len({figures.COLOURS[m] for m in methods}) == len(methods)
     assert {figures.COLOURS[m] for m in report.USES_TRUTH}.isdisjoint(
         figures.COLOURS[m] for m in methods
     )
-    assert figures.COLOURS.keys() == figures.LABELS.keys()
+    for study in ("table2", "table3"):
+        contenders = ["tone_curve", *STUDIES[study]]
+        assert len({figures.COLOURS[m] for m in contenders}) == len(contenders)
+    assert figures.COLOURS["chain"] == figures.COLOURS["deep_chain"]
+    assert figures.COLOURS.keys() <= figures.LABELS.keys()
+
+
+@pytest.mark.parametrize(("table", "ev"), [("table2", 3), ("table3", -1)])
+def test_ablation_figure_shows_means_seeds_and_the_paper(table, ev):
+    theirs = {m: scores for (one, m), scores in paper.TABLE3.items() if one == ev} or paper.TABLE2
+    contenders = ["tone_curve", *theirs]
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "table": table,
+            "method": method,
+            "ev": ev,
+            "seed": seed,
+            "scene": f"s{number}",
+            "psnr": generator.uniform(20, 40),
+        }
+        for method in contenders
+        for seed in range(1 if method == "tone_curve" else 3)
+        for number in range(6)
+    )
+    figure = figures.ablation_figure(rows)
+    (axes,) = figure.axes
+    drawn = [set(np.round(np.ravel(line.get_xdata()), 6)) for line in axes.lines]
+    for method in contenders:
+        part = rows[rows["method"] == method]
+        assert {round(part["psnr"].mean(), 6)} in drawn
+        assert set(part.groupby("seed")["psnr"].mean().round(6)) in drawn
+    for scores in theirs.values():
+        assert {scores["psnr"][0]} in drawn
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        report.ABLATION_NAMES[m] for m in contenders
+    ]
+    plt.close(figure)
+
+
+def test_study_training_figure_has_a_panel_per_ev_and_a_line_per_contender():
+    logs = pd.DataFrame(
+        {"method": m, "seed": seed, "ev": ev, "patches": n, "loss": 1 / n + seed}
+        for m, evs in {"chain": (1, 2, 3), "shallow": (3,)}.items()
+        for ev in evs
+        for seed in (0, 1)
+        for n in (100, 200, 400)
+    )
+    figure = figures.study_training_figure(logs)
+    assert [axes.get_title() for axes in figure.axes] == ["EV +1", "EV +2", "EV +3"]
+    assert [len(axes.lines) for axes in figure.axes] == [1, 1, 2]
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.51, 0.505, 0.5025])
+    plt.close(figure)
 
 
 def test_table_5_figure_shows_every_image_the_mean_and_the_paper():

@@ -9,8 +9,9 @@ from replication.ablation import STUDIES
 from replication.baselines import tone_curve
 from replication.evaluate import chain_hash
 from replication.files import sha256_file
-from replication.reconstruct import WEIGHTS, load_chain
-from replication.train import read_log
+from replication.model import activation_for
+from replication.reconstruct import FAITHFUL, WEIGHTS, load_chain
+from replication.train import Recipe, read_log
 
 TABLES = report.REFERENCE / "tables"
 EVS = (-3, -2, -1, 1, 2, 3)
@@ -64,6 +65,7 @@ def test_tables_in_readme_and_report_are_what_the_rows_say():
 
 def test_table_4_is_complete(rows):
     methods = {"identity", "tone_curve", "tone_curve_unrounded", "deep_chain"}
+    methods.add("deep_chain_faithful")
     for dataset, scenes in {"hdrps": 10, "empa": 15, "mini": 12}.items():
         part = rows[rows["dataset"] == dataset]
         assert set(part["split"]) == {"test"}
@@ -81,6 +83,7 @@ def test_baselines_agree_with_independent_code(rows, dataset, method):
 
 def test_table_5_is_complete(table5):
     methods = [m.name for m in comparison.photo_methods() + comparison.truth_methods()]
+    methods.append("deep_chain_faithful")
     for dataset, scenes in {"hdrps": 10, "empa": 15, "mini": 12}.items():
         part = table5[table5["dataset"] == dataset]
         assert set(part["method"]) == set(methods)
@@ -155,6 +158,7 @@ def test_ablations_have_the_tone_curve_of_table_4(study, rows):
 def test_rows_name_the_shipped_weights_and_curves(rows):
     hashes = rows.groupby("method")["weights_hash"].unique()
     assert list(hashes["deep_chain"]) == [chain_hash(load_chain(), WEIGHTS)]
+    assert list(hashes["deep_chain_faithful"]) == [chain_hash(load_chain(FAITHFUL), FAITHFUL)]
     assert list(hashes["tone_curve"]) == [sha256_file(tone_curve.REFERENCE)[:12]]
     assert list(hashes["identity"]) == ["none"]
 
@@ -165,6 +169,14 @@ def test_weights_are_small_and_their_logs_are_there():
         log = read_log(report.REFERENCE / "logs" / f"ev{ev:+d}.csv")
         assert log[-1]["patches"] == load_chain().metadata[ev]["recipe"]["patches"]
         assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_faithful_weights_have_the_papers_recipe():
+    for ev, facts in load_chain(FAITHFUL).metadata.items():
+        recipe = Recipe(**facts["recipe"])
+        assert recipe == Recipe(patches=recipe.patches)
+        assert facts["activation"] == activation_for(ev)
+        assert (facts["inputs"], facts["init"]) == ("true", None)
 
 
 def test_paper_tables_agree_with_each_other():
