@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -67,5 +68,6 @@ def in_processes(
 def _start(threads: int) -> None:
     """A worker: dies silently on Ctrl-C, which the parent reports, and keeps to its cores."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ["TQDM_DISABLE"] = "1"  # the parent has the bar
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)

@@ -30,6 +30,9 @@ from replication.files import atomic_path
 from replication.model import previous_ev
 from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, TV_WEIGHT
 
+TELL_SECONDS = 300
+"""Time between two lines of progress where there is no terminal."""
+
 LOG_COLUMNS = ("step", "patches", "epoch", "loss", "pixel", "tv", "learning_rate", "patches_per_s")
 
 
@@ -314,6 +317,7 @@ def train(
     freeze_from = recipe.steps - int(recipe.frozen_norm * recipe.steps)
     end = recipe.steps if stop_after is None else min(recipe.steps, step + stop_after)
     sums, counted, since, saved = torch.zeros(3, device=patches.device), 0, time.time(), time.time()
+    told = saved
     autocast = torch.autocast(
         patches.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
     )
@@ -360,7 +364,14 @@ def train(
                     )
                     sums.zero_()
                     counted, since = 0, time.time()
-                bar.set_postfix_str(f"loss {mean[0]:.4f}, {rate:.0f} patches/s", refresh=False)
+                now = f"loss {mean[0]:.4f}, {rate:.0f} patches/s"
+                bar.set_postfix_str(now, refresh=False)
+                if bar.disable and parallel.rank() == 0 and time.time() - told > TELL_SECONDS:
+                    left = (recipe.patches - seen) / rate / 60
+                    print(
+                        f"{label}: {seen:,} of {recipe.patches:,} patches, {now}, {left:.0f} min left"
+                    )
+                    told = time.time()
             if due:
                 log.flush()
                 parallel.from_first(_save_state, checkpoint, module, optimizer, recipe, step)
@@ -376,8 +387,8 @@ def train(
 
 
 def _terminal() -> bool:
-    """Progress bars belong in a terminal only; papermill and CI read the log instead."""
-    return os.isatty(2) and parallel.rank() == 0
+    """Progress bars belong in a terminal only; elsewhere a line now and then must do."""
+    return os.isatty(2) and parallel.rank() == 0 and not os.environ.get("TQDM_DISABLE")
 
 
 def _or_none(path: Path) -> str:

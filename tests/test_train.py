@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import re
 import signal
 import subprocess
 import sys
@@ -319,3 +320,14 @@ def test_a_full_disk_keeps_the_last_checkpoint(patches, tmp_path, monkeypatch):
         train({1: small()}, patches, RECIPE, tmp_path, stop_after=2)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "log.csv"]
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(patches, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("replication.train.TELL_SECONDS", 0)
+    recipe = Recipe(patches=2400, batch_size=2)
+    train({1: small()}, patches, recipe, tmp_path, stop_after=4, log_every=2, label="EV +1")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch(
+        r"EV \+1: 8 of 2,400 patches, loss \d\.\d{4}, \d+ patches/s, \d+ min left", lines[1]
+    )
