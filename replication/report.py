@@ -19,7 +19,7 @@ from replication import paper
 from replication.errors import ReplicationError
 from replication.files import RESULTS, ROOT, atomic_path
 from replication.reconstruct import load_chain
-from replication.statistics import mean_interval, paired_differences
+from replication.statistics import mean_interval, paired_differences, seed_interval
 
 KEYS = {
     "table": "table of the paper that the row belongs to: table1 … table5, or sensitivity",
@@ -754,7 +754,8 @@ def ablation_differences(
         Per EV and other contender: ``ev``, ``against``; ``difference``, mean over images and seeds;
         ``low``, ``high``, its 95 % interval over images (:func:`replication.statistics.mean_interval`);
         ``seed_low``, ``seed_high``, the lowest and highest difference of one seed (against the
-        baseline: of its one value); ``wins`` of ``n`` images; ``p_holm`` of Wilcoxon's test over images,
+        baseline: of its one value), and ``t_low``, ``t_high``, Student's 95 % interval of their mean
+        (NaN for one seed); ``wins`` of ``n`` images; ``p_holm`` of Wilcoxon's test over images,
         adjusted over the others.
     """
     found = []
@@ -769,8 +770,9 @@ def ablation_differences(
         for line in table.to_dict("records"):
             other = seeds[line["against"]]
             spread = own - (other.iloc[0] if len(other) == 1 else other)
+            t_low, t_high = seed_interval(spread.to_numpy())
             span = {"seed_low": spread.min(), "seed_high": spread.max()}
-            found.append({"ev": ev} | line | span)
+            found.append({"ev": ev} | line | span | {"t_low": t_low, "t_high": t_high})
     return pd.DataFrame(found)
 
 
@@ -799,7 +801,7 @@ def difference_frame(differences: pd.DataFrame, metric: str = "psnr") -> pd.Data
 def ablation_verdict(rows: pd.DataFrame, method: str, other: str) -> str:
     """What an ablation says of one claim, in words made from the numbers, a line per EV.
 
-    A difference counts where its interval over images and all seeds have the same sign.
+    A difference counts where neither its interval over images nor the one over seeds holds zero.
 
     Parameters
     ----------
@@ -814,19 +816,21 @@ def ablation_verdict(rows: pd.DataFrame, method: str, other: str) -> str:
         claimed = None
         if {method, other} <= theirs.keys():
             claimed = theirs[method]["psnr"][0] - theirs[other]["psnr"][0]
-        if min(one["low"], one["seed_low"]) > 0:
+        if pd.isna(one["t_low"]):
+            size = "one seed, no verdict"
+        elif min(one["low"], one["t_low"]) > 0:
             size = (
                 "holds" if not claimed or one["difference"] >= claimed / 2 else "holds in direction"
             )
-        elif max(one["high"], one["seed_high"]) < 0:
+        elif max(one["high"], one["t_high"]) < 0:
             size = "does not hold, the other is better"
         else:
-            size = "does not hold, no difference beyond images and seeds"
+            size = "does not hold, no difference beyond that of images and seeds"
         paper_text = "" if claimed is None else f"; paper {claimed:+.2f} dB"
         lines.append(
             f"EV {one['ev']:+d}: {ABLATION_NAMES[method]} minus {ABLATION_NAMES[other]} "
-            f"{one['difference']:+.2f} dB {_interval(one['low'], one['high'], 2)}, seeds "
-            f"{one['seed_low']:+.2f} … {one['seed_high']:+.2f}{paper_text}: **{size}**."
+            f"{one['difference']:+.2f} dB, over images {_interval(one['low'], one['high'], 2)}, over seeds "
+            f"{_interval(one['t_low'], one['t_high'], 2)}{paper_text}: **{size}**."
         )
     return "\n".join(lines)
 

@@ -67,6 +67,35 @@ def mean_interval(
     return float(found.low), float(found.high)
 
 
+def seed_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Student's interval of a mean over training runs that differ in their seed only.
+
+    With two or three runs a bootstrap has nothing to draw from; that they are normally distributed is
+    an assumption.
+
+    Parameters
+    ----------
+    values : float array (N,)
+        One value per run.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+        In the unit of the values; both NaN for fewer than two.
+
+    References
+    ----------
+    Student, "The probable error of a mean", Biometrika 6(1), 1908, doi 10.2307/2331554.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + confidence) / 2, values.size - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
 def paired_differences(rows: pd.DataFrame, metric: str, method: str) -> pd.DataFrame:
     """Compare a method with every other one, image by image.
 

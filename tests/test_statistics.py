@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from replication.errors import ReplicationError
-from replication.statistics import holm, mean_interval, paired_differences
+from replication.statistics import holm, mean_interval, paired_differences, seed_interval
 
 
 def test_interval_covers_the_true_mean_as_often_as_it_says():
@@ -120,3 +120,12 @@ def test_bad_pairs():
         paired_differences(frame, "psnr", "c")
     with pytest.raises(ReplicationError, match="one row per scene"):
         paired_differences(pd.concat([frame, frame]), "psnr", "a")
+
+
+def test_seed_interval_is_students():
+    # scipy's own, and by hand: mean 2, s 1, t(0.975, 2) = 4.3027
+    low, high = seed_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-6)
+    own = stats.ttest_1samp([1.0, 2.5, 3.0, 7.0], 0).confidence_interval(0.9)
+    assert seed_interval([1.0, 2.5, 3.0, 7.0], confidence=0.9) == pytest.approx(tuple(own))
+    assert np.isnan(seed_interval([1.0])).all()
