@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.ticker import LogLocator
 from PIL import Image
 from torch import nn
 
@@ -500,10 +501,14 @@ def study_training_figure(logs: pd.DataFrame) -> Figure:
                     by.min().index, by.min(), by.max(), color=colour, alpha=0.15, lw=0
                 )
         axes.set(xscale="log", yscale="log", xlabel="patches seen")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
         axes.set_title(ev_label(ev), fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3, which="both")
-    panels[0, 0].set_ylabel("training loss, Eq. 3")
+    panels[0, 0].set_ylabel("training loss, Eq. 3 (sum over RGB)", fontsize=8)
     handles = {}
     for axes in panels[0]:
         lines, labels = axes.get_legend_handles_labels()
