@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help data replicate test lint format nbval benchmark report clean
+.PHONY: help data replicate test lint format nbval benchmark report docs clean
 
 help:
 	@echo "make replicate   fetch the small data set, train briefly, execute the notebooks (10 minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make nbval       re-execute the committed notebooks and compare their checked outputs"
 	@echo "make benchmark   time inference, merging, metrics, baselines and training"
 	@echo "make report      regenerate the tables from the committed rows"
+	@echo "make docs        README, report and notebooks as a static site: site/index.html"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -44,5 +45,8 @@ benchmark: data
 report: $(STAMP)
 	$(BIN)/python -m replication report
 
+docs: $(STAMP)
+	$(BIN)/python -m replication docs
+
 clean:
-	rm -rf results/runs build *.egg-info .pytest_cache .ruff_cache
+	rm -rf results/runs site build *.egg-info .pytest_cache .ruff_cache

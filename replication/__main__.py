@@ -98,6 +98,13 @@ class _Parser(argparse.ArgumentParser):
         raise ReplicationError(f"{message}; see `{self.prog} --help`.")
 
 
+def _docs(args: argparse.Namespace) -> None:
+    from replication import site
+
+    pages = site.build(args.output)
+    print(f"{len(pages)} pages: {args.output / 'index.html'}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser; each verb's help says what it reads and writes."""
     top = _Parser(prog="python -m replication", description=__doc__)
@@ -186,6 +193,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
     verb.add_argument("--maps", type=Path, metavar="DIR", help="write maps of what is seen there")
     verb.set_defaults(call=_compare)
+
+    verb = verbs.add_parser("docs", help="README, report and notebooks as a static site")
+    verb.add_argument("-o", "--output", type=Path, default=Path("site"))
+    verb.set_defaults(call=_docs)
 
     verb = verbs.add_parser("report", help="regenerate the tables from the committed rows")
     verb.add_argument("--check", action="store_true", help="only say whether they are up to date")

@@ -134,7 +134,7 @@ def show(figure: Figure, path: str | Path, *, kilobytes: int = 110):
 
     save_figure(figure, path, maximum_bytes=1000 * kilobytes)
     plt.close(figure)
-    return Displayed(filename=str(path))
+    return Displayed(filename=str(path), alt=Path(path).stem.replace("_", " "))
 
 
 def ev_label(ev: int) -> str:
