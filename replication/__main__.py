@@ -98,6 +98,12 @@ class _Parser(argparse.ArgumentParser):
         raise ReplicationError(f"{message}; see `{self.prog} --help`.")
 
 
+def _verify(args: argparse.Namespace) -> None:
+    from replication.commands import verify_command
+
+    print(verify_command(args.run, against=args.against, jobs=args.jobs))
+
+
 def _docs(args: argparse.Namespace) -> None:
     from replication import site
 
@@ -193,6 +199,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
     verb.add_argument("--maps", type=Path, metavar="DIR", help="write maps of what is seen there")
     verb.set_defaults(call=_compare)
+
+    verb = verbs.add_parser("verify", help="compare the shipped results with a fresh run")
+    verb.add_argument("run", type=Path, nargs="?", help="a run's folder; by default a fresh run")
+    verb.add_argument("--against", type=Path, help="another run's folder, not the shipped results")
+    verb.add_argument("--jobs", type=int, default=1)
+    verb.set_defaults(call=_verify)
 
     verb = verbs.add_parser("docs", help="README, report and notebooks as a static site")
     verb.add_argument("-o", "--output", type=Path, default=Path("site"))

@@ -14,7 +14,17 @@ import torch
 from skimage.data import coffee
 from tqdm import tqdm
 
-from replication import ablation, comparison, evaluate, figures, paper, parallel, report
+from replication import (
+    ablation,
+    comparison,
+    evaluate,
+    figures,
+    paper,
+    parallel,
+    report,
+    runs,
+    verify,
+)
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, has_split, load_stacks
 from replication.errors import ReplicationError
@@ -449,6 +459,37 @@ def _scale_text(photo: str | Path | None, absolute: bool) -> str:
     if photo is None:
         return scaling.PROTOCOL.split("; test:")[0] + "; test: same mean luminance"
     return scaling.PROTOCOL
+
+
+def verify_command(
+    run: Path | None = None, *, against: Path | None = None, jobs: int = 1
+) -> verify.Findings:
+    """Compare the shipped results with a run; makes one, of a few minutes, unless given.
+
+    Parameters
+    ----------
+    run
+        Folder of ``python -m replication run``; by default the notebooks that score the shipped weights
+        on `mini` are executed into ``results/runs/verify``.
+    against
+        Another run's folder, in the place of the shipped results.
+    jobs
+        Notebooks at a time.
+
+    Raises
+    ------
+    ReplicationError
+        If anything differs (what is said), or the run fails or has nothing to compare.
+    """
+    if run is None:
+        run = RESULTS / "runs" / "verify"
+        runs.run("quick", list(verify.NOTEBOOKS), output=run, jobs=jobs)
+    found = verify.verify(run, against or report.REFERENCE)
+    if found.differ:
+        print(found)
+        count = len(found.differ)
+        raise ReplicationError(f"{count} {'table differs' if count == 1 else 'tables differ'}.")
+    return found
 
 
 def report_command(*, check: bool = False, score: bool = False) -> None:
