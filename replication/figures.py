@@ -628,6 +628,85 @@ def _arrow(axes: Axes, start, end, bend: float = 0.0, colour="black") -> None:
     )
 
 
+def problem_figure() -> Figure:
+    """Figure 1, drawn: why one LDR image does not determine an HDR image.
+
+    By a camera of gamma 2.2. (a) Outside its own few stops EV 0 is clipped, or its levels are more than
+    a quarter of a stop apart: the wider the range, the less there is to map from. (b) Without the
+    exposure's settings one pixel value means another luminance for every EV.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7), sharey=True)
+    light = np.linspace(-13, 5, 721)  # log2 of the luminance that saturates EV 0
+    middle = _levels(light, 0)
+    left.plot(light, middle, color=COLOURS["deep_chain"], label="EV 0")
+    known = light[_told(middle)]
+    left.axvspan(known[0], known[-1], color=COLOURS["deep_chain"], alpha=0.12, lw=0)
+    for x, text in ((-12.8, "levels too\nfar apart"), (0.4, "clipped: nothing\nto map from")):
+        left.text(x, 150, text, fontsize=7)
+    left.set_title("(a) the wider the range, the less is known", fontsize=8)
+    left.set_ylabel("pixel value")
+    for ev, style in ((-3, "--"), (0, "-"), (3, ":")):
+        right.plot(light, _levels(light, ev), style, color=_EV_COLOURS[ev], label=ev_label(ev))
+        meets = 2.2 * np.log2(128 / 255) - ev
+        right.plot([meets, meets], [0, 128], style, color=_EV_COLOURS[ev], lw=0.8)
+    right.axhline(128, color="#777777", lw=0.8)
+    right.text(-12.8, 134, "one pixel value …", fontsize=7)
+    right.text(-12.8, 60, "… several\nluminances", fontsize=7)
+    right.set_title("(b) without the settings the scale is unknown", fontsize=8)
+    for axes in (left, right):
+        axes.set_xlabel("scene luminance, stops above what saturates EV 0", fontsize=8)
+        axes.set_xticks(range(-12, 6, 3))
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, frameon=False, loc="upper left")
+    figure.tight_layout(w_pad=0.8)
+    return figure
+
+
+def stack_range_figure() -> Figure:
+    """Figure 2, drawn: which luminances each exposure of the stack knows, and who infers it.
+
+    A bar per exposure of a camera of gamma 2.2, from where its levels are a quarter of a stop apart to
+    the last below 255; arrows are the subnetworks, each of which bridges a single stop.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.5))
+    light = np.linspace(-14, 5, 1901)
+    for ev in range(-3, 4):
+        known = light[_told(_levels(light, ev))]
+        axes.barh(ev, np.ptp(known), left=known[0], height=0.55, color=_EV_COLOURS[ev])
+        axes.text(known[0] - 0.15, ev, ev_label(ev), fontsize=7, ha="right", va="center")
+        if ev:
+            before = previous_ev(ev)
+            end = light[_told(_levels(light, before))][-1]
+            _arrow(axes, (end + 0.15, before), (known[-1] + 0.15, ev), bend=0.4 if ev > 0 else -0.4)
+    axes.set(xlim=(-15, 5), ylim=(-3.6, 3.6), yticks=[])
+    axes.set_xlabel("scene luminance, stops above what saturates EV 0", fontsize=8)
+    axes.set_xticks(range(-15, 6, 3))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3, axis="x")
+    figure.tight_layout()
+    return figure
+
+
+def _levels(light: np.ndarray, ev: int) -> np.ndarray:
+    """Pixel values of log2 luminance at an exposure; gamma 2.2, 1 saturates EV 0."""
+    return np.rint(255 * np.clip(2.0 ** (light + ev), 0, 1) ** (1 / 2.2))
+
+
+def _told(levels: np.ndarray) -> np.ndarray:
+    """Where a pixel value tells the luminance: not clipped, and the next level within ¼ stop."""
+    return (2.2 * np.log2((levels + 1) / np.maximum(levels, 1e-9)) < 0.25) & (levels < 255)
+
+
+_EV_COLOURS = dict(
+    zip(
+        range(-3, 4),
+        ("#332288", "#0072B2", "#56B4E9", "#000000", "#E69F00", "#D55E00", "#882255"),
+        strict=True,
+    )
+)
+
+
 def chain_figure(chain: DeepChain) -> Figure:
     """Figure 3, drawn from the model: which subnetwork takes which image.
 

@@ -191,3 +191,22 @@ def test_comparison_figure_has_three_pictures_a_method_and_its_key():
     assert any("lost" in text for text in texts)
     assert len(figure.axes) == 3 + 2 * 3
     assert [axes.get_title() for axes in figure.axes[3:6]] == ["tone-mapped", "HDR-VDP-2", "DRIM"]
+
+
+def test_figure_1_one_pixel_value_is_luminances_three_stops_apart():
+    figure = figures.problem_figure()
+    right = figure.axes[1]
+    feet = [line.get_xdata()[0] for line in right.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(
+        sorted(feet[:3]), [-5.19, -2.19, 0.81], atol=0.01
+    )  # 2.2 log2(128/255)
+    plt.close(figure)
+
+
+def test_figure_2_bars_are_a_stop_apart_and_arrows_are_the_subnetworks():
+    figure = figures.stack_range_figure()
+    (axes,) = figure.axes
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches if hasattr(bar, "get_width")]
+    np.testing.assert_allclose(np.diff(ends), -1, atol=0.02)
+    assert sum(not hasattr(patch, "get_width") for patch in axes.patches) == 6
+    plt.close(figure)
