@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,32 @@ def exposure_rows(
             for ev in evs:
                 rows.append(_row(stack, method, ev, inferred[ev], table, version))
     return rows
+
+
+def gain_map(
+    truth: Mapping[int, np.ndarray],
+    images: Mapping[int, np.ndarray],
+    baseline: Mapping[int, np.ndarray],
+) -> np.ndarray:
+    """Where images are nearer to the truth than the baseline's.
+
+    Parameters
+    ----------
+    truth, images, baseline
+        EV -> uint8 ``(H, W, 3)``; the EVs of `images` but 0 count.
+
+    Returns
+    -------
+    ndarray
+        float32 ``(H, W)``: absolute error of the baseline minus that of the images, in levels of 255,
+        mean over RGB and EVs; positive where the images are nearer.
+    """
+    evs = [ev for ev in images if ev]
+    total = np.zeros(truth[0].shape, np.float32)
+    for ev in evs:
+        target = truth[ev].astype(np.float32)
+        total += np.abs(baseline[ev] - target) - np.abs(images[ev] - target)
+    return total.mean(-1) / len(evs)
 
 
 def link_rows(

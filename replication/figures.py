@@ -277,6 +277,38 @@ def difference_figure(
     return figure
 
 
+def gain_figure(scenes: Mapping[str, tuple[np.ndarray, np.ndarray]], limit: float = 12) -> Figure:
+    """Where one method beats another: photos, and below them the gain of every pixel.
+
+    Parameters
+    ----------
+    scenes
+        Title -> EV 0, uint8 ``(H, W, 3)``, and :func:`replication.evaluate.gain_map`, ``(H, W)``.
+    limit
+        Largest gain on the colour scale, in levels of 255.
+    """
+    heights = [photo.shape[0] / photo.shape[1] for photo, _ in scenes.values()]
+    size = (WIDTH, 2 * WIDTH / len(scenes) * max(heights) + 0.8)
+    figure, grid = plt.subplots(
+        2, len(scenes), figsize=size, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.05}
+    )
+    for (title, (photo, gain)), (top, bottom) in zip(scenes.items(), grid.T, strict=True):
+        _picture(top, photo)
+        top.set_title(title, fontsize=7, pad=3)
+        shown = bottom.imshow(
+            gain, cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="antialiased"
+        )
+        bottom.set_xticks([])
+        bottom.set_yticks([])
+    bar = figure.colorbar(
+        shown, ax=grid, orientation="horizontal", fraction=0.04, pad=0.03, aspect=50
+    )
+    text = "purple: the tone curve is nearer; orange: the chain is (levels of 255, mean of RGB and EVs)"
+    bar.set_label(text, fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
 def psnr_figure(
     summary: pd.DataFrame, paper: Mapping[int, Mapping[str, tuple[float, float]]], title: str = ""
 ) -> Figure:

@@ -221,3 +221,15 @@ class TestRealStacks:
         assert shipped.keys() == curves.keys()
         for ev in EVS:
             np.testing.assert_allclose(shipped[ev], curves[ev], atol=5.1e-5)
+
+
+def test_gain_map_is_positive_where_the_images_are_nearer():
+    grey = np.full((4, 5, 3), 100, np.uint8)
+    truth = {0: grey, 1: grey + 50, -1: grey - 50}
+    near = {0: grey, 1: grey + 47, -1: grey - 50}
+    far = {0: grey, 1: grey + 60, -1: grey - 45}
+    near[1][0, 0] = 0
+    gain = evaluate.gain_map(truth, near, far)
+    assert gain.shape == (4, 5)
+    assert gain[1:] == pytest.approx((10 - 3 + 5 - 0) / 2)
+    assert gain[0, 0] == pytest.approx((10 - 150 + 5) / 2)

@@ -210,3 +210,17 @@ def test_figure_2_bars_are_a_stop_apart_and_arrows_are_the_subnetworks():
     np.testing.assert_allclose(np.diff(ends), -1, atol=0.02)
     assert sum(not hasattr(patch, "get_width") for patch in axes.patches) == 6
     plt.close(figure)
+
+
+def test_gain_figure_shows_the_gain_on_a_scale_that_is_even_on_both_sides():
+    photo, gain = np.zeros((20, 30, 3), np.uint8), np.linspace(-5, 9, 600).reshape(20, 30)
+    figure = figures.gain_figure({"best": (photo, gain), "worst": (photo, -gain)}, limit=7)
+    maps = [
+        axes.images[0]
+        for axes in figure.axes
+        if axes.images and axes.images[0].cmap.name != "viridis"
+    ]
+    shown = [image for image in maps if image.get_array().ndim == 2]
+    assert [image.get_clim() for image in shown] == [(-7, 7), (-7, 7)]
+    np.testing.assert_allclose(shown[0].get_array(), gain)
+    plt.close(figure)
