@@ -17,6 +17,7 @@ from tqdm import tqdm
 from replication import (
     ablation,
     comparison,
+    documents,
     evaluate,
     figures,
     paper,
@@ -510,7 +511,7 @@ def report_command(*, check: bool = False, score: bool = False) -> None:
     """
     if score:
         _score_reference()
-    report.update_tables(check=check)
+    documents.update_tables(check=check)
 
 
 def _reference_figures(stack: ExposureStack, second: ExposureStack) -> None:

@@ -17,8 +17,7 @@ import pandas as pd
 
 from replication import paper
 from replication.errors import ReplicationError
-from replication.files import RESULTS, ROOT, atomic_path
-from replication.reconstruct import load_chain
+from replication.files import RESULTS, atomic_path
 from replication.statistics import mean_interval, paired_differences, seed_interval
 
 KEYS = {
@@ -70,7 +69,7 @@ MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped
 
 _WHOLE = ("ev", "seed", "width", "height", "border")
 _NUMBERS = (*_WHOLE, *METRICS, "data_range")
-_LABELS = {
+METRIC_LABELS = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "ms_ssim": "MS-SSIM",
@@ -95,7 +94,7 @@ _DECIMALS = {
     "drim_amplification": 2,
     "drim_reversal": 2,
 }
-_DECIMALS = dict.fromkeys(_LABELS, 3) | _DECIMALS
+_DECIMALS = dict.fromkeys(METRIC_LABELS, 3) | _DECIMALS
 _METRIC_DIGITS = 6
 
 
@@ -319,7 +318,7 @@ def paper_vs_ours(
             matched = matched or bool(theirs)
             line["n"] = str(ours["n"].iloc[0])
             for metric in metrics:
-                name, digits = _LABELS[metric], _DECIMALS[metric]
+                name, digits = METRIC_LABELS[metric], _DECIMALS[metric]
                 own = (ours[f"{metric}_mean"].iloc[0], ours[f"{metric}_sigma"].iloc[0])
                 line[f"{name} paper"] = _score(theirs.get(metric), digits)
                 line[f"{name} ours"] = _score(own, digits)
@@ -552,9 +551,9 @@ def table4_frame(summary: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
 def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
     """Table 4 as plain text for a notebook, one table for each data set in `summary`."""
     return "\n\n".join(
-        f"{_LABELS[metric]}, mean ± σ over {DATASET_NAMES.get(name, name)}\n"
+        f"{METRIC_LABELS[metric]}, mean ± σ over {DATASET_NAMES.get(name, name)}\n"
         + table4_frame(part, metric).to_string(index=False)
-        for name, part in _by_dataset(summary)
+        for name, part in by_dataset(summary)
     )
 
 
@@ -577,7 +576,7 @@ def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
         line = {"method": METHOD_NAMES[method]}
         theirs = paper.TABLE5.get(method, {})
         for metric in ("psnr", "hdrvdp2_q"):
-            name, values = _LABELS[metric], part[metric]
+            name, values = METRIC_LABELS[metric], part[metric]
             line[f"{name}, paper"] = _score(theirs.get(metric), _DECIMALS[metric])
             own = (float(values.mean()), float(values.std(ddof=1)))
             line[f"{name}, ours"] = _score(own, _DECIMALS[metric])
@@ -592,7 +591,7 @@ def table5_text(rows: pd.DataFrame) -> str:
     """Table 5 as plain text for a notebook or a terminal, one table for each data set."""
     return "\n\n".join(
         f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + table5_frame(part).to_string(index=False)
-        for name, part in _by_dataset(rows)
+        for name, part in by_dataset(rows)
     )
 
 
@@ -609,10 +608,10 @@ def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Texts; means over the images, an error over those that have such pixels.
     """
-    metrics = [m for m in _LABELS if m in rows.columns and m not in ("psnr", "hdrvdp2_q")]
+    metrics = [m for m in METRIC_LABELS if m in rows.columns and m not in ("psnr", "hdrvdp2_q")]
     return pd.DataFrame(
         {"method": METHOD_NAMES[method]}
-        | {_LABELS[m]: _number(part[m].mean(), _DECIMALS[m]) for m in metrics}
+        | {METRIC_LABELS[m]: _number(part[m].mean(), _DECIMALS[m]) for m in metrics}
         for method, part in _by_method(rows)
     )
 
@@ -903,7 +902,7 @@ def comparison_verdict(rows: pd.DataFrame) -> str:
         Per-image rows of one or more data sets, without EVs.
     """
     lines = []
-    for name, part in _by_dataset(rows):
+    for name, part in by_dataset(rows):
         means = part.groupby("method")[["psnr", "hdrvdp2_q", "log_rmse_clipped"]].mean()
         chain, curve = means.loc["deep_chain"], means.loc["tone_curve"]
         mappers = means.loc[list(paper.TABLE5.keys() & set(means.index) - {"deep_chain"})]
@@ -925,7 +924,7 @@ PROTOCOL_SCALING = "mean where unclipped, truth 1000 cd/m2"
 """Key of the protocol's own scaling in :func:`scaling_frame`."""
 
 
-def _by_dataset(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def by_dataset(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Parts of a summary by data set, in the order of ``DATASET_NAMES``, others behind."""
     parts = dict(list(summary.groupby("dataset")))
     order = [*DATASET_NAMES, *parts]
@@ -941,7 +940,7 @@ def chain_verdict(summary: pd.DataFrame) -> str:
         From :func:`summarise` by data set, method and EV.
     """
     sentences = []
-    for name, part in _by_dataset(summary):
+    for name, part in by_dataset(summary):
         means = part.pivot_table(index="ev", columns="method", values="psnr_mean")
         gain = means["deep_chain"] - means["tone_curve"]
         better = [f"{ev:+d}" for ev in _EVS if gain[ev] > 0]
@@ -951,157 +950,3 @@ def chain_verdict(summary: pd.DataFrame) -> str:
             f"gain {gain.min():+.1f} to {gain.max():+.1f} dB, mean {gain.mean():+.1f} dB."
         )
     return "\n".join(sentences)
-
-
-def update_tables(*, check: bool = False) -> None:
-    """Regenerate the tables of README.md and results/REPORT.md from the committed rows.
-
-    Parameters
-    ----------
-    check : bool
-        Write nothing; raise ReplicationError if a table is not what the rows say.
-
-    Raises
-    ------
-    ReplicationError
-        If rows are missing or, with `check`, a table is out of date.
-    """
-    rows = read_rows(REFERENCE / "tables" / "table4.csv")
-    summary = summarise(rows, by=["dataset", "method", "ev"])
-    parts = {name: summary[summary["dataset"] == name] for name in DATASET_NAMES}
-    first = read_rows(REFERENCE / "tables" / "table1.csv")
-    bullets = "\n".join(f"* {line}" for line in chain_verdict(summary).splitlines())
-    blocks = {
-        (ROOT / "README.md", "table4"): _readme_table(parts),
-        (RESULTS / "REPORT.md", "table1"): markdown_table(_table1_frame(first)),
-        (ROOT / "README.md", "verdict"): bullets,
-        (RESULTS / "REPORT.md", "verdict"): bullets,
-    }
-    for metric in ("psnr", "ssim", "ms_ssim"):
-        blocks[RESULTS / "REPORT.md", f"table4_{metric}"] = "\n\n".join(
-            f"**{DATASET_NAMES[name]}**, {_LABELS[metric]}, mean ± σ\n\n"
-            + markdown_table(table4_frame(part, metric))
-            for name, part in parts.items()
-        )
-    blocks |= _table5_blocks() | _ablation_blocks()
-    card = REFERENCE / "MODEL_CARD.md"
-    blocks[card, "training"] = markdown_table(_training_frame(), decimals=2)
-    for name in ("table4", "verdict", "table5_verdict"):
-        blocks[card, name] = blocks[ROOT / "README.md", name]
-    for (path, name), text in blocks.items():
-        update_block(path, name, text, check=check)
-
-
-def _table5_blocks() -> dict[tuple[Path, str], str]:
-    rows = read_rows(REFERENCE / "tables" / "table5.csv")
-    study = read_rows(REFERENCE / "tables" / "scaling.csv")
-    bullets = "\n".join(f"* {line}" for line in comparison_verdict(rows).splitlines())
-    parts = {DATASET_NAMES[name]: part for name, part in _by_dataset(rows)}
-    studies = {DATASET_NAMES[name]: part for name, part in _by_dataset(study)}
-
-    def block(make, of) -> str:
-        return "\n\n".join(
-            f"**{name}**\n\n{markdown_table(make(part))}" for name, part in of.items()
-        )
-
-    own_test = parts[DATASET_NAMES["hdrps"]]
-    readme = own_test[~own_test["method"].isin(USES_TRUTH)]
-    return {
-        (ROOT / "README.md", "table5"): markdown_table(table5_frame(readme)),
-        (ROOT / "README.md", "table5_verdict"): bullets,
-        (RESULTS / "REPORT.md", "table5_verdict"): bullets,
-        (RESULTS / "REPORT.md", "table5"): block(table5_frame, parts),
-        (RESULTS / "REPORT.md", "table5_paired"): block(paired_frame, parts),
-        (RESULTS / "REPORT.md", "table5_detail"): block(table5_detail, parts),
-        (RESULTS / "REPORT.md", "table5_scaling"): block(scaling_frame, studies),
-    }
-
-
-def _ablation_blocks() -> dict[tuple[Path, str], str]:
-    folder = REFERENCE / "ablations"
-    table2, table3, sensitivity = (
-        read_rows(folder / f"{name}.csv") for name in ("table2", "table3", "sensitivity")
-    )
-    activations = pd.read_csv(folder / "table3_activations.csv")
-    verdict2 = [
-        ablation_verdict(table2, "chain", other)
-        for other in ("shallow", "single_deep", "single", "tone_curve")
-    ]
-    verdict3 = [
-        ablation_verdict(table3, "mprelu", other) for other in ("prelu", "leaky_relu", "relu")
-    ]
-    blocks = {}
-    for name, rows in (("table2", table2), ("table3", table3)):
-        blocks[name] = "\n\n".join(
-            f"**{_LABELS[metric]}**\n\n{markdown_table(ablation_frame(part, metric))}"
-            for metric in ("psnr", "ssim", "ms_ssim")
-            for _, part in rows.groupby(rows["ev"].abs())
-        )
-    blocks["table2_paired"] = _difference_table(table2, "chain")
-    blocks["table3_paired"] = _difference_table(table3, "mprelu")
-    blocks["table2_verdict"] = _bullets(verdict2)
-    blocks["table3_verdict"] = _bullets(verdict3)
-    blocks["table3_residuals"] = markdown_table(residual_frame(activations), decimals=1)
-    blocks["sensitivity"] = markdown_table(ablation_frame(sensitivity))
-    blocks["sensitivity_paired"] = _difference_table(sensitivity, "reference")
-    found = {(RESULTS / "REPORT.md", name): text for name, text in blocks.items()}
-    for name in ("table2_verdict", "table3_verdict"):
-        found[ROOT / "README.md", name] = blocks[name]
-    return found
-
-
-def _difference_table(rows: pd.DataFrame, method: str) -> str:
-    return markdown_table(difference_frame(ablation_differences(rows, method)))
-
-
-def _bullets(verdicts: Iterable[str]) -> str:
-    return "\n".join(f"* {line}" for text in verdicts for line in text.splitlines())
-
-
-def _training_frame() -> pd.DataFrame:
-    """How each shipped network was trained, from the metadata of its file."""
-    lines = []
-    for ev, facts in sorted(load_chain().metadata.items(), key=lambda item: -item[0]):
-        recipe, scores = facts["recipe"], facts["validation"]["psnr_db"]
-        log = pd.read_csv(REFERENCE / "logs" / f"ev{ev:+d}.csv")
-        lines.append(
-            {
-                "EV": f"{ev:+d}",
-                "activation": ABLATION_NAMES[facts["activation"]],
-                "inputs": facts["inputs"],
-                "mode": recipe["mode"],
-                "norm": f"L{recipe.get('norm', 1)}",
-                "patches": f"{recipe['patches']:,}",
-                "batch": str(recipe["batch_size"]),
-                "from": "new" if facts["init"] is None else f"{facts['init'][:8]}",
-                "seed": str(recipe["seed"]),
-                "device": facts["device"],
-                "patches/s": f"{log['patches_per_s'].median():.0f}",
-                "validation: curve → network (dB)": (
-                    f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
-                ),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _table1_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    lines = [{"data set": "paper, 96 scenes"} | {f"EV {ev:+d}": paper.TABLE1[ev] for ev in _EVS}]
-    for name, part in rows.groupby("dataset", sort=False):
-        means = part.groupby("ev")["psnr"].mean()
-        label = f"{name}, all {part['scene'].nunique()} scenes"
-        lines.append({"data set": label} | {f"EV {ev:+d}": means[ev] for ev in _EVS})
-    return pd.DataFrame(lines)
-
-
-def _readme_table(parts: Mapping[str, pd.DataFrame]) -> str:
-    """PSNR by exposure: the paper, and each method on the two real data sets."""
-    lines = []
-    for ev in reversed(_EVS):
-        line = {"EV": f"{ev:+d}", "paper": paper.TABLE4[ev]["psnr"][0]}
-        for dataset in ("hdrps", "empa"):
-            means = parts[dataset].set_index(["method", "ev"])["psnr_mean"]
-            for method in ("identity", "tone_curve", "deep_chain"):
-                line[f"{METHOD_NAMES[method]}, {dataset}"] = means[method, ev]
-        lines.append(line)
-    return markdown_table(pd.DataFrame(lines))

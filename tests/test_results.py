@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replication import comparison, paper, report
+from replication import comparison, documents, paper, report
 from replication.ablation import STUDIES
 from replication.baselines import tone_curve
 from replication.evaluate import chain_hash
@@ -60,7 +60,7 @@ def rows():
 
 
 def test_tables_in_readme_and_report_are_what_the_rows_say():
-    report.update_tables(check=True)
+    documents.update_tables(check=True)
 
 
 def test_table_4_is_complete(rows):
