@@ -47,9 +47,9 @@ def _ablate(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from replication import runs
+    from replication import documents, runs
 
-    runs.run(
+    output = runs.run(
         args.profile,
         args.notebook or None,
         from_notebook=args.from_notebook,
@@ -57,6 +57,8 @@ def _run(args: argparse.Namespace) -> None:
         output=args.output,
         parameters=runs.parse_parameters(args.parameter),
     )
+    if report := documents.write_run_report(output):
+        print(f"Tables beside the paper's: {report}")
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from replication import claims, paper
-from replication.files import RESULTS, ROOT
+from replication.files import RESULTS, ROOT, atomic_path
 from replication.reconstruct import load_chain
 from replication.report import (
     ABLATION_NAMES,
@@ -81,6 +82,93 @@ def update_tables(*, check: bool = False) -> None:
         blocks[card, name] = blocks[ROOT / "README.md", name]
     for (path, name), text in blocks.items():
         update_block(path, name, text, check=check)
+
+
+def write_run_report(run: str | Path) -> Path | None:
+    """``REPORT.md`` of one run: the paper's tables beside those that the run has written.
+
+    Parameters
+    ----------
+    run : path
+        Folder of ``python -m replication run``.
+
+    Returns
+    -------
+    Path or None
+        The report; None where the run has none of the tables.
+
+    Raises
+    ------
+    ReplicationError
+        If a table cannot be read or the report not be written.
+    """
+    run, parts = Path(run), []
+    tables = {
+        name: read_rows(run / "tables" / f"{name}.csv")
+        for name in ("table1", "table2", "table3", "table4", "table5")
+        if (run / "tables" / f"{name}.csv").is_file()
+    }
+    for name, make in _RUN_PARTS.items():
+        if name in tables:
+            parts.append(make(tables[name]))
+    if not parts:
+        return None
+    data = ", ".join(dict.fromkeys(d for rows in tables.values() for d in rows["dataset"].unique()))
+    version = next(iter(tables.values()))["code_version"].iloc[0]
+    head = (
+        f"# Report of a run on {data}\n\nThe paper's tables beside what this run wrote into `tables/`; "
+        f"code {version}. Generated."
+    )
+    path = run / "REPORT.md"
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n\n".join([head, *parts]) + "\n", encoding="utf-8")
+    return path
+
+
+def _run_table1(rows: pd.DataFrame) -> str:
+    return f"## Table 1: PSNR between EV 0 and the other exposures\n\n{markdown_table(_table1_frame(rows))}"
+
+
+def _run_ablation(title: str, method: str, other: str, rows: pd.DataFrame) -> str:
+    tables = [
+        f"**{METRIC_LABELS[metric]}**\n\n{markdown_table(ablation_frame(rows, metric))}"
+        for metric in ("psnr", "ssim", "ms_ssim")
+    ]
+    verdict = _bullets([ablation_verdict(rows, method, other)])
+    return "\n\n".join([f"## {title}", *tables, verdict])
+
+
+def _run_table4(rows: pd.DataFrame) -> str:
+    summary = summarise(rows, by=["dataset", "method", "ev"])
+    tables = [
+        f"**{name}, {METRIC_LABELS[metric]}**\n\n{markdown_table(table4_frame(part, metric))}"
+        for name, part in by_dataset(summary)
+        for metric in ("psnr", "ssim", "ms_ssim")
+    ]
+    title = "## Table 4: inferred against true exposures"
+    return "\n\n".join([title, *tables, _bullets([chain_verdict(summary)])])
+
+
+def _run_table5(rows: pd.DataFrame) -> str:
+    parts = ["## Table 5: HDR images against the true ones"]
+    for name, part in by_dataset(rows):
+        parts.append(f"**{name}**\n\n{markdown_table(table5_frame(part))}")
+    parts.append(_bullets([comparison_verdict(rows)]))
+    if "vds" in set(rows["dataset"]):
+        own = rows[(rows["dataset"] == "vds") & (rows["method"] == "deep_chain")]
+        mean = own["psnr"].mean(), own["hdrvdp2_q"].mean()
+        table = markdown_table(claims.literature_frame({"Deep Chain HDRI, this run": mean}))
+        parts.append(f"Beside published results on the same data:\n\n{table}")
+    return "\n\n".join(parts)
+
+
+_RUN_PARTS = {
+    "table1": _run_table1,
+    "table2": partial(_run_ablation, "Table 2: EV 0 to EV +3", "chain", "shallow"),
+    "table3": partial(_run_ablation, "Table 3: the activation", "mprelu", "prelu"),
+    "table4": _run_table4,
+    "table5": _run_table5,
+}
 
 
 def _table5_blocks() -> dict[tuple[Path, str], str]:

@@ -825,11 +825,13 @@ def ablation_verdict(rows: pd.DataFrame, method: str, other: str) -> str:
             size = "does not hold, the other is better"
         else:
             size = "does not hold, no difference beyond that of images and seeds"
-        paper_text = "" if claimed is None else f"; paper {claimed:+.2f} dB"
+        over = f"over images {_interval(one['low'], one['high'], 2)}"
+        if not pd.isna(one["t_low"]):
+            over += f", over seeds {_interval(one['t_low'], one['t_high'], 2)}"
+        theirs_text = "" if claimed is None else f"; paper {claimed:+.2f} dB"
         lines.append(
             f"EV {one['ev']:+d}: {ABLATION_NAMES[method]} minus {ABLATION_NAMES[other]} "
-            f"{one['difference']:+.2f} dB, over images {_interval(one['low'], one['high'], 2)}, over seeds "
-            f"{_interval(one['t_low'], one['t_high'], 2)}{paper_text}: **{size}**."
+            f"{one['difference']:+.2f} dB, {over}{theirs_text}: **{size}**."
         )
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from replication import claims, paper, report
+from replication import claims, documents, paper, report
 
 
 @pytest.fixture
@@ -82,3 +82,32 @@ def test_literature_has_the_papers_own_result_and_room_for_ours():
     frame = claims.literature_frame({"deep chain, here": (30.0, 55.0)})
     assert list(frame["method"])[-1] == "deep chain, here"
     assert frame["method"].str.contains("published").sum() == len(claims.LITERATURE)
+
+
+def test_a_run_on_vds_gets_a_report_with_the_papers_and_published_values(tmp_path):
+    for name in ("table1", "table4", "table5"):
+        frame = report.read_rows(report.REFERENCE / "tables" / f"{name}.csv")
+        mine = frame[frame["dataset"] == "hdrps"].assign(dataset="vds")
+        report.write_rows(tmp_path / "tables" / f"{name}.csv", mine)
+    table3 = report.read_rows(report.REFERENCE / "ablations" / "table3.csv")
+    one = table3[(table3["seed"] == 0) & table3["method"].isin(["mprelu", "prelu"])]
+    report.write_rows(tmp_path / "tables" / "table3.csv", one.assign(dataset="vds"))
+    text = documents.write_run_report(tmp_path).read_text()
+    mine = report.read_rows(tmp_path / "tables" / "table5.csv").set_index("method")
+    psnr, q = mine.loc["deep_chain", ["psnr", "hdrvdp2_q"]].mean()
+    assert f"| Deep Chain HDRI, this run | {psnr:.2f} | {q:.2f} |" in text
+    assert "| CEVR (published) | 34.67 | 59.00 |" in text
+    assert "one seed, no verdict" in text
+    assert "28.18 ± 2.77" in text
+    assert "nan" not in text.lower()
+    assert [line for line in text.splitlines() if line.startswith("## Table")] == [
+        "## Table 1: PSNR between EV 0 and the other exposures",
+        "## Table 3: the activation",
+        "## Table 4: inferred against true exposures",
+        "## Table 5: HDR images against the true ones",
+    ]
+
+
+def test_a_run_without_tables_has_no_report(tmp_path):
+    assert documents.write_run_report(tmp_path) is None
+    assert not list(tmp_path.iterdir())
