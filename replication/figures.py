@@ -533,8 +533,8 @@ def study_training_figure(logs: pd.DataFrame) -> Figure:
                     by.min().index, by.min(), by.max(), color=colour, alpha=0.15, lw=0
                 )
         axes.set(xscale="log", yscale="log", xlabel="patches seen")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis, steps in ((axes.xaxis, (1, 3)), (axes.yaxis, (1, 2, 5))):
+            axis.set_major_locator(LogLocator(subs=steps))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter("")
         axes.set_title(ev_label(ev), fontsize=8)
@@ -545,8 +545,10 @@ def study_training_figure(logs: pd.DataFrame) -> Figure:
     for axes in panels[0]:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
-    panels[0, -1].legend(handles.values(), handles.keys(), fontsize=7, frameon=False)
-    figure.tight_layout(w_pad=0.6)
+    figure.tight_layout(w_pad=0.6, rect=(0, 0.07, 1, 1))
+    figure.legend(
+        handles.values(), handles.keys(), loc="lower center", ncols=4, fontsize=7, frameon=False
+    )
     return figure
 
 
