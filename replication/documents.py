@@ -239,20 +239,26 @@ def _training_frame() -> pd.DataFrame:
     lines = []
     for ev, facts in sorted(load_chain().metadata.items(), key=lambda item: -item[0]):
         recipe, scores = facts["recipe"], facts["validation"]["psnr_db"]
-        log = pd.read_csv(REFERENCE / "logs" / f"ev{ev:+d}.csv")
+        seen, minutes = 0, 0.0
+        for path in (REFERENCE / "logs").glob(f"ev{ev:+d}*.csv"):
+            log = pd.read_csv(path)
+            each = log["patches"].diff().fillna(log["patches"])
+            shared = 3 if recipe["mode"] == "chained" and path.stem == f"ev{ev:+d}" else 1
+            seen += log["patches"].iloc[-1]
+            minutes += (each / log["patches_per_s"]).sum() / 60 / shared
         lines.append(
             {
                 "EV": f"{ev:+d}",
                 "activation": ABLATION_NAMES[facts["activation"]],
-                "inputs": facts["inputs"],
-                "mode": recipe["mode"],
+                "inputs": "the chain's own" if recipe["mode"] == "chained" else facts["inputs"],
                 "norm": f"L{recipe.get('norm', 1)}",
                 "patches": f"{recipe['patches']:,}",
                 "batch": str(recipe["batch_size"]),
                 "from": "new" if facts["init"] is None else f"{facts['init'][:8]}",
                 "seed": str(recipe["seed"]),
                 "device": facts["device"],
-                "patches/s": f"{log['patches_per_s'].median():.0f}",
+                "patches, all parts": f"{seen:,}",
+                "minutes, all parts": f"{minutes:.0f}",
                 "validation: curve → network (dB)": (
                     f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
                 ),
