@@ -42,6 +42,7 @@ def _ablate(args: argparse.Namespace) -> None:
         seeds=args.seeds,
         jobs=args.jobs,
         contenders=args.contenders,
+        recipe=args.recipe,
         precision=args.precision,
     )
 
@@ -173,6 +174,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--seeds", type=int, default=3)
     verb.add_argument("--jobs", type=int, default=1, help="processes that share the contenders")
     verb.add_argument("--contenders", nargs="+", help="some of them; all by default")
+    verb.add_argument("--recipe", choices=("reference", "paper"), default="reference")
     verb.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="bfloat16")
     verb.set_defaults(call=_ablate)
 

@@ -47,6 +47,9 @@ BASE = {
 }
 """Recipe of every contender that does not say otherwise: that of the shipped weights (D7)."""
 
+RECIPES = {"reference": BASE, "paper": {}}
+"""What contenders start from: :data:`BASE`, or the paper's settings, which are `Recipe`'s defaults."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -122,6 +125,7 @@ def run_study(
     seeds: int = 3,
     jobs: int = 1,
     contenders: Sequence[str] | None = None,
+    recipe: str = "reference",
     precision: str = BASE["precision"],
 ) -> Path:
     """Train and score the contenders of a study; called again, it goes on where it was stopped.
@@ -145,6 +149,8 @@ def run_study(
         Processes, see :func:`replication.processes.in_processes`.
     contenders
         Some of the study's; all by default.
+    recipe
+        A key of :data:`RECIPES`.
     precision
         As in :class:`replication.train.Recipe`; bfloat16 is slow on processors that have no such
         arithmetic.
@@ -164,9 +170,11 @@ def run_study(
     names = _known(study, contenders)
     if seeds < 1:
         raise ReplicationError(f"The number of seeds must be at least 1, not {seeds}.")
-    Recipe.of(BASE | {"patches": patches, "precision": precision})
+    if recipe not in RECIPES:
+        raise ReplicationError(f"Unknown recipe {recipe!r}; known are {', '.join(RECIPES)}.")
+    Recipe.of(RECIPES[recipe] | {"patches": patches, "precision": precision})
     tasks = [
-        _Task(study, name, seed, patches, dataset, folder, precision)
+        _Task(study, name, seed, patches, dataset, folder, recipe, precision)
         for seed in range(seeds)
         for name in names
     ]
@@ -202,6 +210,7 @@ class _Task:
     patches: int
     dataset: str
     into: Path
+    base: str
     precision: str
 
     @property
@@ -216,7 +225,7 @@ class _Task:
     def recipe(self) -> Recipe:
         visits = self.patches * self.contender.visits
         own = {"patches": visits, "seed": self.seed, "precision": self.precision}
-        return Recipe.of(BASE | own | self.contender.recipe)
+        return Recipe.of(RECIPES[self.base] | own | self.contender.recipe)
 
 
 def _do(task: _Task) -> pd.DataFrame:
@@ -235,7 +244,8 @@ def _do(task: _Task) -> pd.DataFrame:
     method = Method(task.name, partial(_infer, networks=networks), hashes[:12])
     evs = STUDIES[task.study][task.name].evs
     rows = exposure_rows(test, [method], table=task.study, evs=_scored(task.study, evs))
-    recipe = f"{task.recipe.patches} patches per network, {json.dumps(dict(task.contender.recipe))}"
+    changes = json.dumps(dict(task.contender.recipe))
+    recipe = f"{task.recipe.patches} patches per network, {task.base} recipe, changes {changes}"
     frame = pd.DataFrame(rows).assign(seed=task.seed, recipe=recipe)
     report.write_rows(path, frame)
     return report.read_rows(path)

@@ -1,5 +1,7 @@
 """Ablations: what is compared, that it is compared fairly, and what the tables say of it."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -169,12 +171,19 @@ def test_chained_links_are_trained_together(made, tmp_path):
         ({"seeds": 0}, "The number of seeds must be at least 1, not 0"),
         ({"patches": 2}, "1 <= batch_size <= patches"),
         ({"precision": "int8"}, "int8"),
+        ({"recipe": "secret"}, "Unknown recipe 'secret'; known are reference, paper"),
     ],
 )
 def test_wrong_orders_are_told(made, tmp_path, options, sentence):
     with pytest.raises(ReplicationError, match=sentence):
         study(tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_papers_recipe_is_the_default_recipe(made, tmp_path):
+    study(tmp_path, contenders=["single"], patches=2, recipe="paper")
+    path = tmp_path / "table2" / "single_seed0" / "ev+3.safetensors"
+    assert load_weights(SubNetwork(), path)["recipe"] == asdict(Recipe(patches=6))
 
 
 def test_per_channel_is_one_network_for_every_colour():

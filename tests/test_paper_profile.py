@@ -11,6 +11,9 @@ from tests.test_cli import save
 LAYOUTS = {"flat": "vds/{split}_set/{name}", "nested": "vds/{split}/set/{name}"}
 
 
+UNTABLED = {"00_start_here", "02_model", "08_your_photo"}  # write no table; executed elsewhere
+
+
 def tree(root, layout, train=4, test=2, side=176):
     """The authors' folders: scenes of a camera with gamma 2.2."""
     for number in range(1, train + test + 1):
@@ -25,9 +28,9 @@ def tree(root, layout, train=4, test=2, side=176):
 def test_both_layouts_have_the_same_scenes(tmp_path, monkeypatch, layout):
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
     tree(tmp_path, layout)
-    assert [stack.scene for stack in load_stacks("vds", split="test")] == ["t05", "t06"]
+    assert [stack.scene for stack in load_stacks("vds", split="test")] == ["test-t05", "test-t06"]
     learnt = load_stacks("vds", split="train") + load_stacks("vds", split="val")
-    assert sorted(stack.scene for stack in learnt) == ["t01", "t02", "t03", "t04"]
+    assert sorted(stack.scene for stack in learnt) == [f"train-t0{n}" for n in (1, 2, 3, 4)]
 
 
 def test_the_paper_profile_ends_in_a_report_with_the_papers_columns(tmp_path, monkeypatch, capsys):
@@ -36,19 +39,17 @@ def test_the_paper_profile_ends_in_a_report_with_the_papers_columns(tmp_path, mo
     out = tmp_path / "out"
     brief = ["patches=4", "scene_number=0", "scaling_scenes=1"]
     asked = [word for one in brief for word in ("-p", one)]
-    assert main(["run", "--profile", "paper", "--output", str(out), *asked]) == 0
+    tables = sorted({task.notebook for task in runs.plan(runs.load_profile("paper"))} - UNTABLED)
+    arguments = ["run", *tables, "--profile", "paper", "--jobs", "2", "--output", str(out), *asked]
+    assert main(arguments) == 0
     assert f"Tables beside the paper's: {out / 'REPORT.md'}" in capsys.readouterr().out
-    planned = {task.notebook for task in runs.plan(runs.load_profile("paper"))}
-    assert {path.stem.split("__")[0].split("[")[0][:2] for path in out.glob("*.ipynb")} == {
-        name[:2] for name in planned
-    }
     text = (out / "REPORT.md").read_text()
     for table in "12345":
         assert f"## Table {table}" in text
     assert "| Deep Chain HDRI, this run |" in text
     rows = report.read_rows(out / "tables" / "table4.csv")
     assert set(rows["dataset"]) == {"vds"}
-    assert set(rows["scene"]) == {"t05", "t06"}
+    assert set(rows["scene"]) == {"test-t05", "test-t06"}
     trained = rows[rows["method"] == "deep_chain"]["weights_hash"].unique()
     shipped = report.read_rows(report.REFERENCE / "tables" / "table4.csv")
     assert not set(trained) & set(shipped["weights_hash"])
