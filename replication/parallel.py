@@ -162,7 +162,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     @torch.compiler.disable
     def _shared(self, x: Tensor) -> Tensor:
-        own = torch.stack(torch.ops.aten.batch_norm_update_stats(x.detach(), None, None, 0.0))
+        values = x.detach()
+        if values.dtype == torch.bfloat16:
+            values = values.float()  # as torch's own normalisation does
+        own = torch.stack(torch.ops.aten.batch_norm_update_stats(values, None, None, 0.0))
         every = [torch.empty_like(own) for _ in range(size())]
         _told(dist.all_gather, every, own)
         means, variances = torch.stack(every).unbind(1)

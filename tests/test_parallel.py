@@ -65,6 +65,16 @@ def trained(recipe, folder, *, stop_after=None):
     }
 
 
+def in_bfloat16(folder):
+    """First and last loss of a short run of autocast, rounding and all."""
+    part = patches()
+    part.__class__ = PatchSet  # float32
+    recipe = Recipe(patches=96, batch_size=4, precision="bfloat16")
+    train({1: seeded(lambda: SubNetwork(kernels=4), 1)}, part, recipe, folder, log_every=2)
+    log = read_log(folder / "log.csv")
+    return log[0]["loss"], log[-1]["loss"]
+
+
 def normalised(make, x, grad):
     """Output, gradients and running statistics of a normalisation of this process's share."""
     norm = make(x.shape[1]).double()
@@ -113,6 +123,7 @@ def as_one_of_two(rank, port, folder, results):
         for name, recipe in RECIPES.items():
             found[name] = trained(recipe, folder / name)
         found["resumed"] = trained(RECIPES["chained-0.5"], folder / "resumed", stop_after=3)
+        found["bfloat16"] = in_bfloat16(folder / "bfloat16")
         odd = Recipe(**BASE | {"batch_size": 5})
         found["odd"] = told(train, networks(), patches(), odd, folder / "odd")
         own = Recipe(**BASE, seed=rank)
@@ -205,6 +216,13 @@ def test_two_processes_train_the_weights_of_one(both, folder, tmp_path, name):
         assert ours["patches"] == truth["patches"]
         assert ours["loss"] == pytest.approx(truth["loss"], rel=1e-5)
     assert sorted(p.name for p in (folder / name).iterdir()) == ["final.safetensors", "log.csv"]
+
+
+def test_two_processes_train_in_bfloat16(both, tmp_path):
+    first, last = in_bfloat16(tmp_path)
+    assert last < first
+    for found in both:
+        assert found["bfloat16"] == pytest.approx((first, last), rel=0.02)
 
 
 def test_two_processes_resume_exactly(both):
