@@ -37,7 +37,7 @@ def test_the_paper_profile_ends_in_a_report_with_the_papers_columns(tmp_path, mo
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
     tree(tmp_path, "nested")
     out = tmp_path / "out"
-    brief = ["patches=4", "scene_number=0", "scaling_scenes=1"]
+    brief = ["patches=4", "scaling_scenes=1"]
     asked = [word for one in brief for word in ("-p", one)]
     tables = sorted({task.notebook for task in runs.plan(runs.load_profile("paper"))} - UNTABLED)
     arguments = ["run", *tables, "--profile", "paper", "--jobs", "2", "--output", str(out), *asked]
