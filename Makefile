@@ -1,11 +1,13 @@
 # Every target builds the virtual environment when it is missing or older than its description.
 PYTHON ?= python3
+OUT ?= out
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help data replicate test lint format nbval benchmark report docs clean
+.PHONY: help convert data replicate test lint format nbval benchmark report docs clean
 
 help:
+	@echo "make convert     PHOTO=photo.jpg OUT=out: an HDR image from a photo (without PHOTO: a cup of coffee)"
 	@echo "make replicate   fetch the small data set, train briefly, execute the notebooks (10 minutes)"
 	@echo "make test        the test suite"
 	@echo "make lint        ruff check and ruff format --check"
@@ -21,6 +23,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 data: $(STAMP)
 	$(BIN)/python -m replication fetch mini
+
+convert: $(STAMP)
+	$(BIN)/python -m replication convert $(if $(PHOTO),"$(PHOTO)") -o "$(OUT)"
 
 replicate: data
 	$(BIN)/python -m replication run --profile quick --jobs 2

@@ -519,7 +519,8 @@ def _reference_figures(stack: ExposureStack, second: ExposureStack) -> None:
     folder = report.REFERENCE / "figures"
     images = infer_stack(stack.images[0])
     picture = reinhard.tone_map(merge_stack(images))
-    figures.save_figure(figures.overview_figure(images, picture), folder / "overview.png", dpi=200)
+    figure = figures.overview_figure(images, picture)
+    figures.save_figure(figure, folder / "overview.png", pictures=stack.dataset, dpi=200)
     summary = report.summarise(
         report.read_rows(report.REFERENCE / "tables" / "table4.csv"), by=["dataset", "method", "ev"]
     )
@@ -532,7 +533,8 @@ def _reference_figures(stack: ExposureStack, second: ExposureStack) -> None:
         figures.save_figure(figure, folder / f"table5_{name}.png")
     for one in (stack, second):
         figure = figures.comparison_figure(*comparison.figure7(one))
-        figures.save_figure(figure, folder / f"figure7_{one.dataset}.png", dpi=200)
+        path = folder / f"figure7_{one.dataset}.png"
+        figures.save_figure(figure, path, pictures=one.dataset, dpi=200)
 
 
 def _score_reference() -> None:

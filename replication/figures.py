@@ -15,8 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.ticker import LogLocator
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
+from replication.data.stacks import SHOWABLE
 from replication.errors import ReplicationError
 from replication.files import atomic_path
 from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
@@ -67,10 +69,22 @@ MAXIMUM_BYTES = 300_000
 WIDTH = 7.2  # inches: a printed text width with margins
 
 
+PICTURES = "Pictures"
+"""Keyword of a PNG file's text that says where the pictures in a figure come from."""
+
+
 def save_figure(
-    figure: Figure, path: str | Path, *, dpi: int = 150, maximum_bytes: int = MAXIMUM_BYTES
+    figure: Figure,
+    path: str | Path,
+    *,
+    pictures: str = "",
+    dpi: int = 150,
+    maximum_bytes: int = MAXIMUM_BYTES,
 ) -> Path:
     """Save as PNG of limited size, reducing colours, then resolution, only if it must.
+
+    The file says whose pictures it shows (text chunks ``Pictures`` and ``Copyright``), so that what
+    may not be published can be told from what may.
 
     Parameters
     ----------
@@ -78,6 +92,9 @@ def save_figure(
         Any figure.
     path
         ``*.png``; written whole or not at all.
+    pictures
+        Data set or other source of the pictures in the figure, a key of
+        :data:`replication.data.stacks.SHOWABLE` where they may be published; "" if it has none.
     dpi
         Resolution to start from.
     maximum_bytes
@@ -92,12 +109,19 @@ def save_figure(
     ------
     ReplicationError
         If the file cannot be written.
+    ValueError
+        If there are pictures in the figure and `pictures` does not say whose.
     """
     path = Path(path)
+    if not pictures and any(len(i.get_array().shape) == 3 for a in figure.axes for i in a.images):
+        raise ValueError(f"Say whose pictures {path.name} shows.")
+    text = {PICTURES: pictures or "none"}
+    if pictures:
+        text["Copyright"] = SHOWABLE.get(pictures, "not to be published")
     for resolution in (dpi, 0.8 * dpi, 0.65 * dpi, 0.5 * dpi, 0.4 * dpi):
         drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=resolution, bbox_inches="tight", metadata={"Software": None})
-        for buffer in (drawn, _fewer_colours(drawn)):
+        figure.savefig(drawn, dpi=resolution, bbox_inches="tight", metadata={"Software": None} | text)
+        for buffer in (drawn, _fewer_colours(drawn, text)):
             if buffer.tell() <= maximum_bytes:
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(buffer.getvalue())
@@ -105,23 +129,31 @@ def save_figure(
     raise ReplicationError(f"Figure {path} cannot be kept below {maximum_bytes // 1000} KB.")
 
 
-def _fewer_colours(png: io.BytesIO) -> io.BytesIO:
+def pictures_of(png: str | Path | io.BytesIO) -> str:
+    """Whose pictures a figure shows, as :func:`save_figure` noted it; "" if the file does not say."""
+    with Image.open(png) as image:
+        return image.text.get(PICTURES, "")
+
+
+def _fewer_colours(png: io.BytesIO, text: Mapping[str, str]) -> io.BytesIO:
     """The same picture with 256 colours, dithered: a third of the size."""
-    buffer = io.BytesIO()
+    buffer, noted = io.BytesIO(), PngInfo()
+    for key, value in text.items():
+        noted.add_text(key, value)
     picture = Image.open(png).convert("RGB")
     palette = picture.quantize(256)
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
-        buffer, "png", optimize=True
+        buffer, "png", optimize=True, pnginfo=noted
     )
     return buffer
 
 
-def show(figure: Figure, path: str | Path, *, kilobytes: int = 110):
+def show(figure: Figure, path: str | Path, *, pictures: str = "", kilobytes: int = 110):
     """Save a figure and return the file for a notebook to display: what is shown is what is kept.
 
     Parameters
     ----------
-    figure, path
+    figure, path, pictures
         As in :func:`save_figure`; the figure is closed.
     kilobytes
         Limit of the file, so that notebooks stay small.
@@ -132,7 +164,7 @@ def show(figure: Figure, path: str | Path, *, kilobytes: int = 110):
     """
     from IPython.display import Image as Displayed
 
-    save_figure(figure, path, maximum_bytes=1000 * kilobytes)
+    save_figure(figure, path, pictures=pictures, maximum_bytes=1000 * kilobytes)
     plt.close(figure)
     return Displayed(filename=str(path), alt=Path(path).stem.replace("_", " "))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
+import io
 import json
 import re
 import sysconfig
@@ -14,6 +16,7 @@ from typing import Any
 
 import nbformat
 
+from replication.data.stacks import SHOWABLE
 from replication.errors import ReplicationError
 from replication.files import NOTEBOOKS, ROOT, atomic_path, sha256_file
 
@@ -109,6 +112,26 @@ def scrub(path: str | Path, *, places: Mapping[str, str] | None = None) -> Path:
     return _write_notebook(path, _scrubbed(read_notebook(path), places or {}))
 
 
+def pictures_in(notebook: nbformat.NotebookNode) -> set[str]:
+    """Return whose pictures a notebook's outputs show.
+
+    Returns
+    -------
+    set of str
+        What :func:`replication.figures.save_figure` noted: a source of pictures, or "none" for
+        a figure without pictures; "unknown sources" for an image that does not say.
+    """
+    from replication.figures import pictures_of
+
+    encoded = (
+        output["data"]["image/png"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    )
+    return {pictures_of(io.BytesIO(base64.b64decode(p))) or "unknown sources" for p in encoded}
+
+
 def commit_notebooks(
     run_folder: str | Path, *, notebook_folder: str | Path = NOTEBOOKS
 ) -> list[Path]:
@@ -133,7 +156,7 @@ def commit_notebooks(
     ------
     ReplicationError
         If a notebook was run with other parameters only, has been edited since, differs from its
-        recorded hash, or is larger than 500 kB.
+        recorded hash, is larger than 500 kB, or shows pictures that may not be published.
     """
     run_folder, folder = Path(run_folder).resolve(), Path(notebook_folder)
     path = run_folder / "provenance.json"
@@ -163,6 +186,11 @@ def commit_notebooks(
             raise ReplicationError(f"{target} has been edited since it was run; run it again.")
         fresh.cells = [cell for cell in fresh.cells if INJECTED not in tags_of(cell)]
         fresh = _scrubbed(fresh, places)
+        if hidden := pictures_in(fresh) - {"none", *SHOWABLE}:
+            raise ReplicationError(
+                f"{executed} shows pictures of {', '.join(sorted(hidden))}, which the project may "
+                f"not publish."
+            )
         if (size := len(nbformat.writes(fresh).encode())) > MAX_COMMITTED_BYTES:
             raise ReplicationError(
                 f"{executed} has {size:,} bytes, more than {MAX_COMMITTED_BYTES:,}; show fewer or "

@@ -35,12 +35,30 @@ def noise_figure():
 
 
 def test_saved_figures_keep_to_the_limit(tmp_path):
-    path = figures.save_figure(noise_figure(), tmp_path / "noise.png", maximum_bytes=200_000)
+    path = figures.save_figure(
+        noise_figure(), tmp_path / "noise.png", pictures="mini", maximum_bytes=200_000
+    )
     assert path.stat().st_size <= 200_000
     assert Image.open(path).width > 200
+    assert Image.open(path).text["Copyright"] == "Poly Haven, CC0"
     assert [p.name for p in tmp_path.iterdir()] == ["noise.png"]
     with pytest.raises(ReplicationError, match=r"noise2\.png cannot be kept below 1 KB"):
-        figures.save_figure(noise_figure(), tmp_path / "noise2.png", maximum_bytes=1000)
+        figures.save_figure(
+            noise_figure(), tmp_path / "noise2.png", pictures="mini", maximum_bytes=1000
+        )
+
+
+def test_saved_figures_say_whose_pictures_they_show(tmp_path):
+    curve = figures.curves_figure(np.arange(3), {"a": np.arange(3)}, "x (s)", "y (m)")
+    assert figures.pictures_of(figures.save_figure(curve, tmp_path / "curve.png")) == "none"
+    for limit in (1_000_000, 200_000):  # all colours, 256 colours
+        path = figures.save_figure(
+            noise_figure(), tmp_path / "noise.png", pictures="hdrps", maximum_bytes=limit
+        )
+        assert figures.pictures_of(path) == "hdrps"
+        assert Image.open(path).text["Copyright"] == "not to be published"
+    with pytest.raises(ValueError, match=r"whose pictures noise\.png shows"):
+        figures.save_figure(noise_figure(), tmp_path / "noise.png")
 
 
 def test_small_figures_keep_their_colours(tmp_path):

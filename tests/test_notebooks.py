@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from replication import report, runs
-from replication.data.stacks import load_stacks
+from replication.data.stacks import SHOWABLE, load_stacks
 from replication.files import NOTEBOOKS
 from replication.hdr import io
+from replication.notebooks import pictures_in, read_notebook
 from replication.reconstruct import load_chain, merge_stack
 from replication.train import Recipe, read_safetensors
 
@@ -155,6 +156,11 @@ def test_committed_notebooks_are_executed_short_and_clean(path):
     assert any("## Verdict" in "".join(cell["source"]) for cell in cells[-3:])
     checked = [cell for cell in code if "nbval-check-output" in cell["metadata"].get("tags", [])]
     assert all(cell["outputs"] for cell in checked)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_notebooks_show_only_pictures_that_may_be_published(path):
+    assert pictures_in(read_notebook(path)) <= {"none", *SHOWABLE}
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

@@ -7,8 +7,10 @@ import pytest
 from replication import comparison, documents, paper, report
 from replication.ablation import STUDIES
 from replication.baselines import tone_curve
+from replication.data.stacks import SHOWABLE
 from replication.evaluate import chain_hash
-from replication.files import sha256_file
+from replication.figures import MAXIMUM_BYTES, pictures_of
+from replication.files import ROOT, sha256_file
 from replication.model import activation_for
 from replication.reconstruct import FAITHFUL, WEIGHTS, load_chain
 from replication.train import Recipe, read_log
@@ -184,3 +186,20 @@ def test_paper_tables_agree_with_each_other():
     assert paper.TABLE2["chain"] == paper.TABLE4[3]
     for ev in (-1, -2, -3):
         assert paper.TABLE3[ev, "mprelu"] == paper.TABLE4[ev]
+
+
+FIGURES = sorted((report.REFERENCE / "figures").glob("*.png"))
+PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".hdr", ".exr"}
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)
+def test_committed_figures_show_only_pictures_that_may_be_published(path):
+    assert pictures_of(path) in {"none", *SHOWABLE}
+    assert path.stat().st_size <= MAXIMUM_BYTES
+
+
+def test_there_are_no_other_pictures():
+    folders = [ROOT / name for name in ("replication", "notebooks", "tests", "results/reference")]
+    files = [*ROOT.glob("*"), *(ROOT / "data").glob("*")]
+    files += [path for folder in folders for path in folder.rglob("*")]
+    assert sorted(path for path in files if path.suffix.lower() in PICTURES) == FIGURES

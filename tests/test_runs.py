@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import os
@@ -18,6 +20,8 @@ import nbformat
 import papermill
 import psutil
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import replication
 from replication import runs
@@ -539,6 +543,28 @@ def test_commit_brings_back_the_default_execution(good, tmp_path):
         runs.commit_notebooks(executed, notebook_folder=target)
     with pytest.raises(ReplicationError, match="not the record of a run"):
         runs.commit_notebooks(tmp_path, notebook_folder=target)
+
+
+@pytest.mark.parametrize(("pictures", "told"), [("hdrps", "hdrps"), (None, "unknown sources")])
+def test_pictures_that_may_not_be_published_are_not_brought_back(good, tmp_path, pictures, told):
+    folder, output, _ = good
+    png = io.BytesIO()
+    text = PngInfo()
+    if pictures:
+        text.add_text("Pictures", pictures)
+    Image.new("RGB", (2, 2)).save(png, "png", pnginfo=text)
+    executed = shutil.copytree(output, tmp_path / "run")
+    notebook = nbformat.read(executed / "08_last.ipynb", as_version=4)
+    encoded = base64.b64encode(png.getvalue()).decode()
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"image/png": encoded})]
+    nbformat.write(notebook, executed / "08_last.ipynb")
+    record = json.loads((executed / "provenance.json").read_text())
+    record["notebooks"] = {"08_last": record["notebooks"]["08_last"]}
+    record["notebooks"]["08_last"]["executed_sha256"] = sha256_file(executed / "08_last.ipynb")
+    (executed / "provenance.json").write_text(json.dumps(record))
+    target = shutil.copytree(folder, tmp_path / "notebooks")
+    with pytest.raises(ReplicationError, match=f"shows pictures of {told}, which the project may"):
+        runs.commit_notebooks(executed, notebook_folder=target)
 
 
 def test_scrub_keeps_outputs_and_drops_the_machine(good, tmp_path):

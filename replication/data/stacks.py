@@ -21,6 +21,13 @@ EVS = (-3, -2, -1, 0, 1, 2, 3)
 
 SPLITS = ("train", "val", "test")
 DATASETS = ("mini", "openstacks", "hdrps", "empa", "vds")
+SHOWABLE = {
+    "mini": "Poly Haven, CC0",
+    "empa": "Empa HDR image database, CC BY 4.0, doi 10.5281/zenodo.7861544",
+    "coffee": "scikit-image, CC0",
+}
+"""Source of pictures -> what allows the project to publish them; all others are for local runs."""
+
 MANIFESTS = ROOT / "data"
 """Folder of the committed manifests ``mini.csv``, ``mini_frames.csv`` and ``openstacks.csv``."""
 
