@@ -120,7 +120,9 @@ def save_figure(
         text["Copyright"] = SHOWABLE.get(pictures, "not to be published")
     for resolution in (dpi, 0.8 * dpi, 0.65 * dpi, 0.5 * dpi, 0.4 * dpi):
         drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=resolution, bbox_inches="tight", metadata={"Software": None} | text)
+        figure.savefig(
+            drawn, dpi=resolution, bbox_inches="tight", metadata={"Software": None} | text
+        )
         for buffer in (drawn, _fewer_colours(drawn, text)):
             if buffer.tell() <= maximum_bytes:
                 with atomic_path(path) as temporary:

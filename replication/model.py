@@ -64,7 +64,7 @@ class MPReLU(nn.Module):
     num_parameters
         1 (one α for all channels) or the number of channels, as in ``torch.nn.PReLU``.
     init
-        Initial α. The paper does not say; 0.25 is the value of PReLU [11].
+        Initial α; 0.25 is the value of PReLU [11] (DEVIATIONS D22).
 
     Notes
     -----
@@ -153,7 +153,7 @@ class SubNetwork(nn.Module):
 
     Seven feature-extraction blocks (3×3, dilations 1 1 2 3 5 8 13, receptive field 67), their outputs
     concatenated; reconstruction along two paths, r1 and r2 → r3, concatenated; r4 (1×1, tanh) gives the
-    residual, which is added to the input.
+    residual, which is added to the input (r4 and the range of the images: DEVIATIONS D3).
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ def infer_exposure(
     method
         ``"whole"``: the image at once. ``"tiled"``: tiles with 34 pixels of overlap, equal to it within
         1e-5 in bounded memory. ``"patches"``: the paper's 64×64 patches, zero-padded each, averaged
-        where they overlap; stride 1 in the paper.
+        where they overlap; stride 1 in the paper (DEVIATIONS D11).
     tile, stride
         Tile side and patch stride in pixels.
     device

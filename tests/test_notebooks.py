@@ -1,6 +1,7 @@
 """The strict gate: every notebook is executed anew; what it wrote is compared with independent truth."""
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from replication import report, runs
 from replication.data.stacks import SHOWABLE, load_stacks
-from replication.files import NOTEBOOKS
+from replication.files import NOTEBOOKS, ROOT
 from replication.hdr import io
 from replication.notebooks import pictures_in, read_notebook
 from replication.reconstruct import load_chain, merge_stack
@@ -161,6 +162,25 @@ def test_committed_notebooks_are_executed_short_and_clean(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_notebooks_show_only_pictures_that_may_be_published(path):
     assert pictures_in(read_notebook(path)) <= {"none", *SHOWABLE}
+
+
+def test_every_deviation_is_linked_from_a_notebook_and_from_the_code():
+    entries = re.findall(r"^## D(\d+) ", (NOTEBOOKS / "DEVIATIONS.md").read_text(), re.MULTILINE)
+    assert entries == [str(number) for number in range(1, len(entries) + 1)]
+    in_notebooks = {
+        number
+        for path in COMMITTED
+        for number in re.findall(r"\(DEVIATIONS\.md#d(\d+)\)", path.read_text())
+    }
+    assert in_notebooks == set(entries)
+    in_code = set()
+    for path in (ROOT / "replication").rglob("*.py"):
+        for first, joint, last in re.findall(
+            r"\bD(\d+)(?: (to|and) D(\d+))?", " ".join(path.read_text().split())
+        ):
+            end = int(last) if joint == "to" else int(first)
+            in_code |= {str(number) for number in range(int(first), end + 1)} | {last} - {""}
+    assert set(entries) <= in_code
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

@@ -1,4 +1,7 @@
-"""A virtual camera after Eq. 2: radiance in, 8-bit pictures with known noise and response out."""
+"""A virtual camera after Eq. 2: radiance in, 8-bit pictures with known noise and response out.
+
+The paper gives Eq. 2 without values; those used here, and how EV 0 is metered, are DEVIATIONS D12, D13.
+"""
 
 from __future__ import annotations
 

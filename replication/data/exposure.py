@@ -1,4 +1,8 @@
-"""How much light a photo has seen: Eq. 1, EXIF, and the middle exposure of Section 4.4."""
+"""How much light a photo has seen: Eq. 1, EXIF, and the middle exposure of Section 4.4.
+
+What the paper leaves open here: which way EV counts (DEVIATIONS D1), what an even histogram is (D9),
+and how EXIF becomes whole EVs (D15).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exposure stacks: one reader for every data set, and for any folder of bracketed photos."""
+"""Exposure stacks: one reader for every data set, and for any folder of bracketed photos.
+
+Why there are others than the paper's own, and how that one is split: DEVIATIONS D14.
+"""
 
 from __future__ import annotations
 

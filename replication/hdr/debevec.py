@@ -3,7 +3,8 @@
 The paper merges its stacks with this method (Sec. 4.5 and 6.2, reference [9]) through the HDR
 Toolbox for MATLAB (reference [6]), whose conventions of January 2018 are followed here: histogram
 samples of Grossberg & Nayar (PAMI 2003, doi 10.1109/TPAMI.2003.1240119), smoothness 20, hat weights
-of height 1, logarithmic merge, and a rule that fills in pixels without any usable exposure. Two
+of height 1, logarithmic merge, and a rule that fills in pixels without any usable exposure
+(DEVIATIONS D16 and D17). Two
 things are made deterministic: the common factor of the three response curves (see
 :func:`estimate_response`), and the order of the stack, which is sorted by exposure time, so that
 results do not depend on the arguments' order.

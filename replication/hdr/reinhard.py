@@ -3,7 +3,8 @@
 The paper tone-maps its radiance maps with this operator (Sec. 6.2, reference [29]) through the HDR
 Toolbox for MATLAB. `global` and `bilateral` follow that toolbox as of January 2018, with the
 automatic key and white point of Reinhard, "Parameter estimation for photographic tone reproduction"
-(2003); `local` follows the publication itself, since the toolbox's own departs from it.
+(2003); `local` follows the publication itself, since the toolbox's own departs from it
+(DEVIATIONS D18 to D20).
 
 References
 ----------

@@ -3,7 +3,8 @@
 The visual model of Mantiuk et al. (2011) with the pooling into one number of Narwaria et al.
 (2015), as in release 2.2.1, where a perfect image has the quality 100 and lower is worse. The steps
 bear the names of the publication: optical and retinal pathway, multi-scale decomposition, neural
-noise and masking, visibility, quality.
+noise and masking, visibility, quality. Which release, display, size and invalid values, and where the
+computation differs from the original: DEVIATIONS D27 to D31.
 
 References
 ----------

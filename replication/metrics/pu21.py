@@ -4,7 +4,7 @@ Absolute luminance is encoded so that equal steps are about equally visible; the
 ordinary pictures apply. Protocol: luminance ``0.2126 R + 0.7152 G + 0.0722 B`` in cd/m2, variant
 "banding + glare", the whole image, `data_range` 256: the encoded value of 100 cd/m2, the peak of an
 ordinary display, as in the authors' own program. Brighter pixels have values up to 595.4; the range
-stays 256, so that images of different peaks can be compared.
+stays 256, so that images of different peaks can be compared (DEVIATIONS D26).
 
 References
 ----------

@@ -3,7 +3,7 @@
 Radiance from a stack is relative and the baselines' peaks are a matter of taste, but HDR-VDP-2 and
 PU21 judge cd/m2. The paper does not say how it scaled. Here: the ground truth is scaled so that the
 99.9th percentile of its luminance is 1000 cd/m2, and the test to the same mean luminance over the
-pixels that EV 0 holds unclipped, those that every method can know.
+pixels that EV 0 holds unclipped, those that every method can know (DEVIATIONS D25).
 """
 
 from __future__ import annotations
