@@ -7,6 +7,7 @@ The CSV files are the truth. A table in a README or a report is generated from t
 from __future__ import annotations
 
 import re
+import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -548,11 +549,38 @@ def table4_frame(summary: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+TEXT_WIDTH = 106
+"""Characters of a line of text in a notebook: no screen has to be scrolled sideways."""
+
+
+def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH) -> str:
+    """A table or sentences as plain text for a notebook or a terminal, no wider than a screen.
+
+    Parameters
+    ----------
+    shown
+        A table, whose first column names its lines; where it is too wide, the other columns continue
+        in further blocks below. Or lines of text, which are wrapped and lose their Markdown stars.
+    width
+        Characters of a line.
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(shown, str):
+        lines = shown.replace("**", "").splitlines()
+        return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
+    named = shown.set_index(shown.columns[0]).rename_axis(index=None, columns=shown.columns[0])
+    blocks = named.to_string(line_width=width).split("\n\n")
+    return "\n\n".join(re.sub(r"[ \\]+$", "", block, flags=re.MULTILINE) for block in blocks)
+
+
 def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
     """Table 4 as plain text for a notebook, one table for each data set in `summary`."""
     return "\n\n".join(
         f"{METRIC_LABELS[metric]}, mean ± σ over {DATASET_NAMES.get(name, name)}\n"
-        + table4_frame(part, metric).to_string(index=False)
+        + as_text(table4_frame(part, metric))
         for name, part in by_dataset(summary)
     )
 
@@ -590,7 +618,7 @@ def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
 def table5_text(rows: pd.DataFrame) -> str:
     """Table 5 as plain text for a notebook or a terminal, one table for each data set."""
     return "\n\n".join(
-        f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + table5_frame(part).to_string(index=False)
+        f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + as_text(table5_frame(part))
         for name, part in by_dataset(rows)
     )
 

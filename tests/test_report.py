@@ -388,6 +388,24 @@ def test_table_5_has_the_papers_numbers_and_ours(hdr_rows):
     assert "30.86 ± 3.36" in text
 
 
+def test_text_is_no_wider_than_a_screen_and_loses_nothing():
+    frame = pd.DataFrame(
+        {"method": ["a", "b"]} | {f"column {n}": [f"{n}a", f"{n}b"] for n in range(9)}
+    )
+    text = report.as_text(frame, width=40)
+    assert max(map(len, text.splitlines())) <= 40
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    assert len(blocks) > 1
+    for head, first, second in blocks:
+        assert (head[:6], first[0], second[0]) == ("method", "a", "b")
+    words = text.split()
+    assert all(f"{n}{row}" in words for n in range(9) for row in "ab")
+    wide = report.as_text(frame)
+    assert "\n\n" not in wide
+    assert wide.split() == ["method", *" ".join(list(frame)[1:]).split(), *frame.to_numpy().ravel()]
+    assert report.as_text("one **holds** sentence\ntwo", width=12) == "one holds\n  sentence\ntwo"
+
+
 def test_pairs_leave_out_what_a_scene_does_not_have(hdr_rows):
     table = report.paired_frame(pd.DataFrame(hdr_rows)).set_index("deep chain minus")
     assert list(table.index) == ["tone curve", "Masia [24]"]
