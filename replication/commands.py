@@ -24,6 +24,7 @@ from replication import (
     parallel,
     report,
     runs,
+    tables,
     verify,
 )
 from replication.data.patches import PatchSet
@@ -268,7 +269,7 @@ def ablate_command(study: str, output: Path, **options) -> Path:
     """
     _check_folder(output)
     path = ablation.run_study(study, output, **options)
-    print(report.markdown_table(report.ablation_frame(report.read_rows(path))))
+    print(report.markdown_table(tables.ablation_frame(report.read_rows(path))))
     print(f"One row per scene, contender and seed: {path}")
     return path
 
@@ -385,7 +386,7 @@ def evaluate_command(
         stacks, methods, folder=output / "rows", jobs=usable_cores() if jobs is None else jobs
     )
     path = report.write_rows(output / "table5.csv", rows)
-    print(report.table5_text(report.read_rows(path)))
+    print(tables.table5_text(report.read_rows(path)))
     print(f"Protocol: {comparison.PROTOCOL}.")
     return path
 
@@ -525,7 +526,7 @@ def _reference_figures(stack: ExposureStack, second: ExposureStack) -> None:
         report.read_rows(report.REFERENCE / "tables" / "table4.csv"), by=["dataset", "method", "ev"]
     )
     table5 = report.read_rows(report.REFERENCE / "tables" / "table5.csv")
-    for name, title in report.DATASET_NAMES.items():
+    for name, title in tables.DATASET_NAMES.items():
         part = summary[summary["dataset"] == name]
         figure = figures.psnr_figure(part, paper.TABLE4, title)
         figures.save_figure(figure, folder / f"table4_{name}.png")
@@ -547,10 +548,10 @@ def _score_reference() -> None:
         evaluate.deep_chain(FAITHFUL, name="deep_chain_faithful"),
         evaluate.deep_chain(),
     ]
-    tables, jobs = report.REFERENCE / "tables", usable_cores()
+    folder, jobs = report.REFERENCE / "tables", usable_cores()
     rows = evaluate.exposure_rows(everything, methods[:1], table="table1")
-    report.write_rows(tables / "table1.csv", rows)
-    report.write_rows(tables / "table4.csv", evaluate.exposure_rows(test, methods))
+    report.write_rows(folder / "table1.csv", rows)
+    report.write_rows(folder / "table4.csv", evaluate.exposure_rows(test, methods))
     expansions = comparison.photo_methods()
     rows = comparison.comparison_rows(
         test,
@@ -562,9 +563,9 @@ def _score_reference() -> None:
         folder=RESULTS / "runs" / "reference" / "table5",
         jobs=jobs,
     )
-    report.write_rows(tables / "table5.csv", rows)
+    report.write_rows(folder / "table5.csv", rows)
     rows = comparison.scaling_rows(test, expansions[1:], jobs=jobs)
-    report.write_rows(tables / "scaling.csv", rows)
+    report.write_rows(folder / "scaling.csv", rows)
     mini = [stack for stack in test if stack.dataset == "mini"]
     _reference_figures(mini[8], next(stack for stack in test if stack.scene == FIGURE7_SCENE))
     hashes = {

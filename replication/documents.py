@@ -12,11 +12,17 @@ from replication import claims, paper
 from replication.files import RESULTS, ROOT, atomic_path
 from replication.reconstruct import load_chain
 from replication.report import (
+    METRIC_LABELS,
+    REFERENCE,
+    markdown_table,
+    read_rows,
+    summarise,
+    update_block,
+)
+from replication.tables import (
     ABLATION_NAMES,
     DATASET_NAMES,
     METHOD_NAMES,
-    METRIC_LABELS,
-    REFERENCE,
     USES_TRUTH,
     ablation_differences,
     ablation_frame,
@@ -25,16 +31,12 @@ from replication.report import (
     chain_verdict,
     comparison_verdict,
     difference_frame,
-    markdown_table,
     paired_frame,
-    read_rows,
     residual_frame,
     scaling_frame,
-    summarise,
     table4_frame,
     table5_detail,
     table5_frame,
-    update_block,
 )
 
 _EVS = (-3, -2, -1, 1, 2, 3)

@@ -24,8 +24,8 @@ from replication.files import atomic_path
 from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
 from replication.model import DeepChain, SubNetwork, previous_ev
 from replication.paper import TABLE2, TABLE3, TABLE5
-from replication.report import ABLATION_NAMES, METHOD_NAMES
 from replication.statistics import mean_interval
+from replication.tables import ABLATION_NAMES, METHOD_NAMES
 
 COLOURS = {
     "ground_truth": "#000000",

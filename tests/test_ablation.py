@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from replication import ablation, paper, report
+from replication import ablation, paper, report, tables
 from replication.ablation import BASE, STUDIES, activation_rows, run_study
 from replication.data.stacks import ExposureStack
 from replication.errors import ReplicationError
@@ -77,7 +77,7 @@ def test_sensitivity_changes_one_setting_at_a_time():
 
 
 def test_names_of_all_contenders_are_known_to_the_tables():
-    assert {name for one in STUDIES.values() for name in one} <= report.ABLATION_NAMES.keys()
+    assert {name for one in STUDIES.values() for name in one} <= tables.ABLATION_NAMES.keys()
 
 
 # ----------------------------------------------------------------------------------- how it is run
@@ -154,7 +154,7 @@ def test_chained_links_are_trained_together(made, tmp_path):
     assert set(rows["ev"]) == {-1, -2}
     folder = tmp_path / "sensitivity" / "chained_seed0"
     assert [one.name for one in folder.glob("ev*") if one.is_dir()] == ["ev-2"]
-    shown = report.ablation_frame(rows)
+    shown = tables.ablation_frame(rows)
     assert list(shown["contender"]) == [
         "tone curve",
         "reference",
@@ -262,7 +262,7 @@ def table3():
 
 
 def test_ablation_table_shows_images_seeds_and_the_paper(table3):
-    shown = report.ablation_frame(table3).set_index("contender")
+    shown = tables.ablation_frame(table3).set_index("contender")
     assert list(shown.index) == ["tone curve", "MPReLU", "PReLU", "ReLU"]
     assert shown.loc["MPReLU", "EV -1"] == "36.10 ± 3.74"
     assert shown.loc["MPReLU", "EV -1, seeds"] == "36.00 … 36.20"
@@ -272,13 +272,13 @@ def test_ablation_table_shows_images_seeds_and_the_paper(table3):
 
 
 def test_differences_are_paired_by_image_and_seed(table3):
-    found = report.ablation_differences(table3, "mprelu").set_index("against")
+    found = tables.ablation_differences(table3, "mprelu").set_index("against")
     assert found.loc["prelu", "difference"] == pytest.approx(0.1)
     assert found.loc["prelu", ["seed_low", "seed_high"]].tolist() == pytest.approx([-0.8, 1.0])
     assert found.loc["relu", ["seed_low", "seed_high"]].tolist() == pytest.approx([3.0, 3.4])
     assert found.loc["tone_curve", ["seed_low", "seed_high"]].tolist() == pytest.approx([2.0, 2.2])
     assert found.loc["relu", "wins"] == found.loc["relu", "n"] == 6
-    shown = report.difference_frame(found.reset_index()).set_index("against")
+    shown = tables.difference_frame(found.reset_index()).set_index("against")
     assert shown.loc["ReLU", "EV -1"] == "+3.20 [3.20, 3.20]"
 
 
@@ -295,7 +295,7 @@ def test_differences_are_paired_by_image_and_seed(table3):
     ],
 )
 def test_verdicts_say_what_the_numbers_say(table3, method, other, words):
-    verdict = report.ablation_verdict(table3, method, other)
+    verdict = tables.ablation_verdict(table3, method, other)
     assert verdict.count("\n") == 0
     assert pd.Series([verdict]).str.contains(words).all(), verdict
 
@@ -304,8 +304,8 @@ def test_a_small_difference_holds_in_direction_only():
     base = np.arange(6.0) + 20
     values = {("chain", 3, seed): base + 1 + seed / 10 for seed in (0, 1)}
     values |= {("shallow", 3, seed): base for seed in (0, 1)}
-    verdict = report.ablation_verdict(rows_of("table2", values), "chain", "shallow")
+    verdict = tables.ablation_verdict(rows_of("table2", values), "chain", "shallow")
     assert "paper +10.66 dB: **holds in direction**" in verdict
     one = {key: value for key, value in values.items() if key[2] == 0}
-    verdict = report.ablation_verdict(rows_of("table2", one), "chain", "shallow")
+    verdict = tables.ablation_verdict(rows_of("table2", one), "chain", "shallow")
     assert "**one seed, no verdict**" in verdict

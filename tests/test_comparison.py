@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from replication import comparison, report
+from replication import comparison, report, tables
 from replication.baselines import expandnet
 from replication.data.stacks import ExposureStack
 from replication.errors import ReplicationError
@@ -79,7 +79,7 @@ def test_errors_over_no_pixels_are_empty(stack):
 
 def test_rows_have_every_measure_and_their_protocol(rows, methods):
     assert list(rows.index) == [method.name for method in methods]
-    assert set(rows.index) <= report.METHOD_NAMES.keys()
+    assert set(rows.index) <= tables.METHOD_NAMES.keys()
     assert rows.loc["linearised", "protocol"] == comparison.PROTOCOL
     assert "33.5102" in comparison.PROTOCOL
     assert "99.9th" in comparison.PROTOCOL
@@ -176,7 +176,7 @@ def test_scaling_study_moves_what_it_should(stack, methods):
     rows = pd.DataFrame(comparison.scaling_rows([stack], [dim])).set_index("scaling")
     assert len(rows) == len(comparison.TEST_SCALES) + len(comparison.REFERENCE_PEAKS) - 1
     own, _, _ = comparison.scores(dim.expand(stack), merge_stack(stack.images), stack.images[0])
-    assert rows.index[0] == report.PROTOCOL_SCALING
+    assert rows.index[0] == tables.PROTOCOL_SCALING
     assert rows.iloc[0]["hdrvdp2_q"] == pytest.approx(own["hdrvdp2_q"])
     assert rows.iloc[0]["pu21_psnr"] == pytest.approx(own["pu21_psnr"])
     # a relative image lies in the dark, where the eye sees less

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from replication import figures, paper, report
+from replication import figures, paper, tables
 from replication.ablation import STUDIES
 from replication.errors import ReplicationError
 from replication.model import DeepChain, MPReLU, SubNetwork
@@ -113,10 +113,10 @@ def test_picture_figures_have_one_axes_a_picture():
 
 def test_one_colour_per_method_everywhere():
     # EV 0 is one colour whether unchanged or linearised; all that uses the truth is dark grey
-    shared = {"linearised", *report.USES_TRUTH}
-    methods = [m for m in report.METHOD_NAMES if m not in shared]
+    shared = {"linearised", *tables.USES_TRUTH}
+    methods = [m for m in tables.METHOD_NAMES if m not in shared]
     assert len({figures.COLOURS[m] for m in methods}) == len(methods)
-    assert {figures.COLOURS[m] for m in report.USES_TRUTH}.isdisjoint(
+    assert {figures.COLOURS[m] for m in tables.USES_TRUTH}.isdisjoint(
         figures.COLOURS[m] for m in methods
     )
     for study in ("table2", "table3"):
@@ -154,7 +154,7 @@ def test_ablation_figure_shows_means_seeds_and_the_paper(table, ev):
     for scores in theirs.values():
         assert {scores["psnr"][0]} in drawn
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [
-        report.ABLATION_NAMES[m] for m in contenders
+        tables.ABLATION_NAMES[m] for m in contenders
     ]
     plt.close(figure)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from replication import paper, report
+from replication import paper, report, tables
 from replication.files import NOTEBOOKS, ROOT
 from replication.model import DeepChain, SubNetwork, parameter_count
 from replication.reconstruct import load_chain
@@ -71,7 +71,7 @@ def test_03_small_batches_win():
     assert (trained.idxmax() == "batch_1").all()
     assert (trained.loc["batch_32"] < trained.loc["reference"]).all()
     says("03_train_ev", "small batches win, the paper's batch of 1 above all.")
-    pairs = report.ablation_differences(rows, "reference").set_index("against")
+    pairs = tables.ablation_differences(rows, "reference").set_index("against")
     for variant in ("per_channel", "tv_0"):
         part = pairs.loc[[variant]]
         assert ((part["t_low"] < 0) & (part["t_high"] > 0)).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replication import paper, report
+from replication import paper, report, tables
 from replication.errors import ReplicationError
 
 
@@ -374,7 +374,7 @@ def test_empty_errors_survive_the_file_and_other_cells_may_not_be_empty(hdr_rows
 
 
 def test_table_5_has_the_papers_numbers_and_ours(hdr_rows):
-    table = report.table5_frame(pd.DataFrame(hdr_rows)).set_index("method")
+    table = tables.table5_frame(pd.DataFrame(hdr_rows)).set_index("method")
     assert list(table.index) == ["tone curve", "Masia [24]", "deep chain"]  # baselines first
     assert table.loc["deep chain", "PSNR (dB), paper"] == "30.86 ± 3.36"
     assert table.loc["tone curve", "PSNR (dB), paper"] == "–"
@@ -383,7 +383,7 @@ def test_table_5_has_the_papers_numbers_and_ours(hdr_rows):
     assert table.loc["deep chain", "PSNR (dB), ours"] == f"{mean:.2f} ± {sigma:.2f}"
     low, high = map(float, table.loc["deep chain", "95 % interval"].strip("[]").split(","))
     assert mean - sigma < low < mean < high < mean + sigma
-    text = report.table5_text(pd.DataFrame(hdr_rows))
+    text = tables.table5_text(pd.DataFrame(hdr_rows))
     assert text.startswith("mini, 12 test views, mean ± σ\n")
     assert "30.86 ± 3.36" in text
 
@@ -392,7 +392,7 @@ def test_text_is_no_wider_than_a_screen_and_loses_nothing():
     frame = pd.DataFrame(
         {"method": ["a", "b"]} | {f"column {n}": [f"{n}a", f"{n}b"] for n in range(9)}
     )
-    text = report.as_text(frame, width=40)
+    text = tables.as_text(frame, width=40)
     assert max(map(len, text.splitlines())) <= 40
     blocks = [block.splitlines() for block in text.split("\n\n")]
     assert len(blocks) > 1
@@ -400,14 +400,14 @@ def test_text_is_no_wider_than_a_screen_and_loses_nothing():
         assert (head[:6], first[0], second[0]) == ("method", "a", "b")
     words = text.split()
     assert all(f"{n}{row}" in words for n in range(9) for row in "ab")
-    wide = report.as_text(frame)
+    wide = tables.as_text(frame)
     assert "\n\n" not in wide
     assert wide.split() == ["method", *" ".join(list(frame)[1:]).split(), *frame.to_numpy().ravel()]
-    assert report.as_text("one **holds** sentence\ntwo", width=12) == "one holds\n  sentence\ntwo"
+    assert tables.as_text("one **holds** sentence\ntwo", width=12) == "one holds\n  sentence\ntwo"
 
 
 def test_pairs_leave_out_what_a_scene_does_not_have(hdr_rows):
-    table = report.paired_frame(pd.DataFrame(hdr_rows)).set_index("deep chain minus")
+    table = tables.paired_frame(pd.DataFrame(hdr_rows)).set_index("deep chain minus")
     assert list(table.index) == ["tone curve", "Masia [24]"]
     assert table.loc["tone curve", "PSNR (dB)"] == "+1.00 [1.00, 1.00]"
     assert table.loc["Masia [24]", "VDP-Quality"] == "+20.00 [20.00, 20.00]"
@@ -418,12 +418,12 @@ def test_pairs_leave_out_what_a_scene_does_not_have(hdr_rows):
 
 def test_detail_and_verdict_are_made_from_the_numbers(hdr_rows):
     frame = pd.DataFrame(hdr_rows)
-    detail = report.table5_detail(frame).set_index("method")
+    detail = tables.table5_detail(frame).set_index("method")
     assert detail.loc["tone curve"].to_dict() == {
         "log error, unclipped": "0.100",
         "log error, clipped": "0.300",
     }
-    verdict = report.comparison_verdict(frame)
+    verdict = tables.comparison_verdict(frame)
     assert verdict == (
         "mini: the chain beats 1 of the 1 inverse tone mappers in both measures, the best of them by "
         "+10.0 dB and +20.0 Q; against the tone curve it has +1.0 dB, +2.0 Q and a log error where "
@@ -435,11 +435,11 @@ def test_scaling_study_has_the_protocol_first(hdr_rows):
     rows = [
         one | {"scaling": scaling, "hdrvdp2_q": one["hdrvdp2_q"] + shift}
         for one in hdr_rows
-        for scaling, shift in (("maximum, truth 1000 cd/m2", 3), (report.PROTOCOL_SCALING, 0))
+        for scaling, shift in (("maximum, truth 1000 cd/m2", 3), (tables.PROTOCOL_SCALING, 0))
     ]
-    table = report.scaling_frame(pd.DataFrame(rows))
+    table = tables.scaling_frame(pd.DataFrame(rows))
     assert table.iloc[0].tolist() == [
-        f"{report.PROTOCOL_SCALING} (ours)",
+        f"{tables.PROTOCOL_SCALING} (ours)",
         "54.00",
         "36.00",
         "56.00",

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replication import comparison, documents, paper, report
+from replication import comparison, documents, paper, report, tables
 from replication.ablation import STUDIES
 from replication.baselines import tone_curve
 from replication.data.stacks import SHOWABLE
@@ -117,7 +117,7 @@ def test_inverse_tone_mappers_are_near_the_papers_figures(table5):
 
 def test_scaling_study_starts_from_the_protocol(table5):
     study = report.read_rows(TABLES / "scaling.csv")
-    own = study[study["scaling"] == report.PROTOCOL_SCALING]
+    own = study[study["scaling"] == tables.PROTOCOL_SCALING]
     both = own.merge(table5, on=["dataset", "scene", "method"], suffixes=("", "_table5"))
     assert len(both) == len(own) == 37 * 5
     np.testing.assert_allclose(both["hdrvdp2_q"], both["hdrvdp2_q_table5"], atol=1e-5)
