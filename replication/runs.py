@@ -38,7 +38,9 @@ from typing import Any
 
 import yaml
 
+from replication.data.stacks import DATASETS, dataset_hash, load_stacks
 from replication.errors import ReplicationError
+from replication.evaluate import chain_hash
 from replication.files import NOTEBOOKS, RESULTS, ROOT, atomic_path, sha256_file
 from replication.notebooks import (
     INJECTED,
@@ -58,6 +60,7 @@ from replication.provenance import (
     write_json,
     write_provenance,
 )
+from replication.reconstruct import WEIGHTS, load_chain
 
 __all__ = [
     "Task",
@@ -204,6 +207,8 @@ class Task:
         The notebook's file name without ``.ipynb``.
     parameters : dict
         What the driver passes, ``output_dir`` apart.
+    defaults : dict
+        The notebook's other parameters, such as its seed.
     produces : tuple of str
         Globs below the run's folder; each must match a file that the execution wrote.
     source_sha256 : str
@@ -213,6 +218,7 @@ class Task:
     name: str
     notebook: str
     parameters: dict[str, Any]
+    defaults: dict[str, Any]
     produces: tuple[str, ...]
     source_sha256: str
 
@@ -296,7 +302,14 @@ def plan(
                     f"Profile {profile['name']!r}, notebook {notebook}: cannot fill in produces "
                     f"({type(error).__name__}: {_one_line(error)})."
                 ) from error
-            tasks.append(Task(notebook + suffix, notebook, given, produces, source_hash(path)))
+            kept = {
+                name: value
+                for name, value in defaults.items()
+                if name not in given and name != "output_dir"
+            }
+            tasks.append(
+                Task(notebook + suffix, notebook, given, kept, produces, source_hash(path))
+            )
     if unused := sorted((parameters or {}).keys() - used):
         raise ReplicationError(
             f"No notebook of this run has a parameter {', '.join(unused)} ({', '.join(wanted)})."
@@ -439,7 +452,19 @@ def run(
 
     for _, group in itertools.groupby(tasks, key=lambda task: task.notebook):
         _run_group(list(group), notebook_folder, output, jobs, finished)
+    write_json(output / "provenance.json", record | _inputs(settings["dataset"]))
     return output
+
+
+def _inputs(dataset: str) -> dict[str, Any]:
+    """Hashes of what a run has read: its pictures and the shipped weights."""
+    hashes = {}
+    if dataset in DATASETS:
+        with suppress(ReplicationError):  # absent, and no notebook needed it
+            stacks = load_stacks(dataset)
+            for name in sorted({stack.dataset for stack in stacks}):
+                hashes[name] = dataset_hash(one for one in stacks if one.dataset == name)
+    return {"data_hashes": hashes, "weights_hash": chain_hash(load_chain(), WEIGHTS)}
 
 
 def _read_record(output: Path, profile: str) -> dict[str, Any]:
@@ -621,6 +646,7 @@ def _run_task(
     return {
         "notebook": task.notebook,
         "parameters": task.parameters,
+        "defaults": task.defaults,
         "seconds": seconds,
         "finished": utc_now(),
         "source_sha256": task.source_sha256,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from replication import report, runs
-from replication.data.stacks import SHOWABLE, load_stacks
+from replication.data.stacks import SHOWABLE, dataset_hash, load_stacks
 from replication.files import NOTEBOOKS, ROOT
 from replication.hdr import io
 from replication.notebooks import pictures_in, read_notebook
@@ -70,7 +70,10 @@ def test_03_trains_one_subnetwork(tmp_path_factory):
     assert validation["scenes"] == len(val) == 4
     assert validation["psnr_db"]["identity"] == pytest.approx(unchanged, abs=1e-3)
     record = json.loads((out / "provenance.json").read_text())
-    assert "weights/ev-1.safetensors" in json.dumps(record)
+    (entry,) = record["notebooks"].values()
+    assert list(entry["produced"]) == ["weights/ev-1.safetensors"]
+    assert entry["defaults"]["seed"] == 0
+    assert record["data_hashes"] == {"mini": dataset_hash(load_stacks("mini"))}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from PIL.PngImagePlugin import PngInfo
 import replication
 from replication import runs
 from replication.errors import ReplicationError
+from replication.evaluate import chain_hash
 from replication.files import NOTEBOOKS, ROOT, sha256_file
+from replication.reconstruct import WEIGHTS, load_chain
 
 # One line of text cell and a parameters cell precede every notebook's own cells, which therefore
 # are numbered from 3.
@@ -181,6 +183,9 @@ def test_provenance_of_a_run(good):
     entry = entries["03_train_ev_ev-1"]
     assert entry["notebook"] == "03_train_ev"
     assert entry["parameters"] == {"ev": -1}
+    assert entries["01_data"]["defaults"] == {}
+    assert record["data_hashes"] == {}  # of the data set "none"
+    assert record["weights_hash"] == chain_hash(load_chain(), WEIGHTS)
     assert 0 < entry["seconds"] <= record["seconds"] + 0.1
     assert entry["produced"] == {"weights/ev-1.txt": sha256_file(output / "weights" / "ev-1.txt")}
     assert entry["executed_sha256"] == sha256_file(output / "03_train_ev_ev-1.ipynb")
