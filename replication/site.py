@@ -60,6 +60,7 @@ _PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="replication docs">
 <title>{title}</title>
 <style>{style}</style>{mathematics}
 </head>
@@ -69,6 +70,8 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+_GENERATOR = '<meta name="generator" content="replication docs">'
 
 _MATHEMATICS = """
 <script>MathJax = {tex: {inlineMath: [["$", "$"]]}};</script>
@@ -96,7 +99,7 @@ def build(output: str | Path, root: str | Path = ROOT) -> list[Path]:
         If a page links to a file that is not there, or the folder is something else.
     """
     output, root = Path(output), Path(root).resolve()
-    if output.exists() and any(output.iterdir()) and not (output / "index.html").is_file():
+    if output.exists() and not _replaceable(output):
         raise ReplicationError(f"{output} is not empty and no earlier site; choose another folder.")
     sources = [path for pattern in PAGES for path in sorted(root.glob(pattern))]
     try:
@@ -112,6 +115,16 @@ def build(output: str | Path, root: str | Path = ROOT) -> list[Path]:
     except OSError as error:
         raise ReplicationError(f"Cannot write {output}: {error.strerror or error}.") from error
     return [output / page.relative_to(part) for page in pages]
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether nothing is lost with a folder: it is empty, or an earlier site."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    index = folder / "index.html"
+    return index.is_file() and _GENERATOR in index.read_text(encoding="utf-8", errors="replace")
 
 
 def _target(source: Path, root: Path) -> Path:
