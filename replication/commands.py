@@ -495,12 +495,12 @@ def verify_command(
 
 
 def report_command(*, check: bool = False, score: bool = False) -> None:
-    """Regenerate the tables in README.md and results/REPORT.md from the committed rows.
+    """Regenerate the tables in README.md and results/REPORT.md, and the figures, from the committed rows.
 
     Parameters
     ----------
     check
-        Only compare; raise where a table is not what the rows say.
+        Only compare; raise where a table is not what the rows say. Figures are not compared.
     score
         First score the shipped weights and the baselines on `hdrps`, `empa` and `mini` anew (a few
         minutes) and replace the rows; for whoever has changed the weights.
@@ -513,25 +513,32 @@ def report_command(*, check: bool = False, score: bool = False) -> None:
     if score:
         _score_reference()
     documents.update_tables(check=check)
+    if not check:
+        _reference_plots()
 
 
-def _reference_figures(stack: ExposureStack, second: ExposureStack) -> None:
-    """The figures that README.md and REPORT.md show; the pictures of both stacks may be shown."""
-    folder = report.REFERENCE / "figures"
-    images = infer_stack(stack.images[0])
-    picture = reinhard.tone_map(merge_stack(images))
-    figure = figures.overview_figure(images, picture)
-    figures.save_figure(figure, folder / "overview.png", pictures=stack.dataset, dpi=200)
+def _reference_plots() -> None:
+    """The figures of README.md and REPORT.md that are drawn from rows."""
+    folder, rows = report.REFERENCE / "figures", report.REFERENCE / "tables"
     summary = report.summarise(
-        report.read_rows(report.REFERENCE / "tables" / "table4.csv"), by=["dataset", "method", "ev"]
+        report.read_rows(rows / "table4.csv"), by=["dataset", "method", "ev"]
     )
-    table5 = report.read_rows(report.REFERENCE / "tables" / "table5.csv")
+    table5 = report.read_rows(rows / "table5.csv")
     for name, title in tables.DATASET_NAMES.items():
         part = summary[summary["dataset"] == name]
         figure = figures.psnr_figure(part, paper.TABLE4, title)
         figures.save_figure(figure, folder / f"table4_{name}.png")
         figure = figures.table5_figure(table5[table5["dataset"] == name], title)
         figures.save_figure(figure, folder / f"table5_{name}.png")
+
+
+def _reference_pictures(stack: ExposureStack, second: ExposureStack) -> None:
+    """Their figures that show pictures; those of both stacks may be shown."""
+    folder = report.REFERENCE / "figures"
+    images = infer_stack(stack.images[0])
+    picture = reinhard.tone_map(merge_stack(images))
+    figure = figures.overview_figure(images, picture)
+    figures.save_figure(figure, folder / "overview.png", pictures=stack.dataset, dpi=200)
     for one in (stack, second):
         figure = figures.comparison_figure(*comparison.figure7(one))
         path = folder / f"figure7_{one.dataset}.png"
@@ -567,7 +574,7 @@ def _score_reference() -> None:
     rows = comparison.scaling_rows(test, expansions[1:], jobs=jobs)
     report.write_rows(folder / "scaling.csv", rows)
     mini = [stack for stack in test if stack.dataset == "mini"]
-    _reference_figures(mini[8], next(stack for stack in test if stack.scene == FIGURE7_SCENE))
+    _reference_pictures(mini[8], next(stack for stack in test if stack.scene == FIGURE7_SCENE))
     hashes = {
         name: dataset_hash([stack for stack in everything if stack.dataset == name])
         for name in ("hdrps", "empa", "mini")
