@@ -39,7 +39,7 @@ _MENU = {
 }
 
 _STYLE = """
-body { max-width: 62rem; margin: 0 auto; padding: 0 1rem 4rem; line-height: 1.5; color: #222;
+body { max-width: 66rem; margin: 0 auto; padding: 0 1rem 4rem; line-height: 1.5; color: #222;
   font-family: system-ui, sans-serif; }
 nav { border-bottom: 1px solid #ccc; padding: .8rem 0; } nav a { margin-right: 1.2rem; }
 a { color: #0062a3; } img { max-width: 100%; height: auto; }
