@@ -243,7 +243,8 @@ def train_command(
             for one, network in networks.items():
                 load_weights(network, weights_path(one, init))
         name = label or " ".join(f"EV {one:+d}" for one in evs)
-        final = train(networks, patches, plan, output, label=name, compile=compile)
+        often = max(1, min(50, plan.steps // 25))  # a short run's log has a curve, too
+        final = train(networks, patches, plan, output, log_every=often, label=name, compile=compile)
         if parallel.rank() == 0:
             for one, network in networks.items():
                 metadata = facts[one] | {

@@ -5,7 +5,6 @@ Every function takes rows of :func:`replication.report.read_rows` or their summa
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -107,11 +106,11 @@ def table4_frame(summary: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-TEXT_WIDTH = 106
+TEXT_WIDTH = 109
 """Characters of a line of text in a notebook: no screen has to be scrolled sideways."""
 
 
-def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH) -> str:
+def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH, *, together: int = 1) -> str:
     """A table or sentences as plain text for a notebook or a terminal, no wider than a screen.
 
     Parameters
@@ -121,6 +120,8 @@ def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH) -> str:
         in further blocks below. Or lines of text, which are wrapped and lose their Markdown stars.
     width
         Characters of a line.
+    together
+        Columns that belong together, counted from the second, are not separated.
 
     Returns
     -------
@@ -129,9 +130,22 @@ def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH) -> str:
     if isinstance(shown, str):
         lines = shown.replace("**", "").splitlines()
         return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
-    named = shown.set_index(shown.columns[0]).rename_axis(index=None, columns=shown.columns[0])
-    blocks = named.to_string(line_width=width).split("\n\n")
-    return "\n\n".join(re.sub(r"[ \\]+$", "", block, flags=re.MULTILINE) for block in blocks)
+    columns = [[name, *map(str, shown[name])] for name in shown]
+    columns = [[text.strip() for text in column] for column in columns]
+    widths = [max(map(len, column)) for column in columns]
+    names = [text.ljust(widths[0]) for text in columns[0]]
+    blocks, free = [], 0
+    for start in range(1, len(columns), together):
+        group = range(start, min(start + together, len(columns)))
+        need = sum(widths[number] + 1 for number in group)
+        if need > free:
+            blocks.append(list(names))
+            free = width - widths[0]
+        free -= need
+        for number in group:
+            for line, text in enumerate(columns[number]):
+                blocks[-1][line] += " " + text.rjust(widths[number])
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
@@ -176,7 +190,7 @@ def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
 def table5_text(rows: pd.DataFrame) -> str:
     """Table 5 as plain text for a notebook or a terminal, one table for each data set."""
     return "\n\n".join(
-        f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + as_text(table5_frame(part))
+        f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + as_text(table5_frame(part), together=3)
         for name, part in by_dataset(rows)
     )
 

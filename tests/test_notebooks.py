@@ -159,7 +159,7 @@ def test_committed_notebooks_are_executed_short_and_clean(path):
     assert not any(o["output_type"] == "error" for cell in code for o in cell["outputs"])
     assert any("## Verdict" in "".join(cell["source"]) for cell in cells[-3:])
     printed = [o.get("text", ()) for cell in code for o in cell["outputs"]]
-    assert all(len(line) <= 106 for text in printed for line in "".join(text).splitlines())
+    assert all(len(line) <= 109 for text in printed for line in "".join(text).splitlines())
     checked = [cell for cell in code if "nbval-check-output" in cell["metadata"].get("tags", [])]
     assert all(cell["outputs"] for cell in checked)
 

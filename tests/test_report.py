@@ -403,6 +403,8 @@ def test_text_is_no_wider_than_a_screen_and_loses_nothing():
     wide = tables.as_text(frame)
     assert "\n\n" not in wide
     assert wide.split() == ["method", *" ".join(list(frame)[1:]).split(), *frame.to_numpy().ravel()]
+    heads = [block.splitlines()[0] for block in tables.as_text(frame, 40, together=2).split("\n\n")]
+    assert [head.count("column") for head in heads] == [2, 2, 2, 3]  # 9 = 4 pairs and one
     assert tables.as_text("one **holds** sentence\ntwo", width=12) == "one holds\n  sentence\ntwo"
 
 
