@@ -1,6 +1,7 @@
 # Every target builds the virtual environment when it is missing or older than its description.
 PYTHON ?= python3
-OUT ?= out
+OUT = out
+PHOTO =
 BIN := .venv/bin
 STAMP := .venv/.installed
 

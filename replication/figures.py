@@ -113,7 +113,7 @@ def save_figure(
         If there are pictures in the figure and `pictures` does not say whose.
     """
     path = Path(path)
-    if not pictures and any(len(i.get_array().shape) == 3 for a in figure.axes for i in a.images):
+    if not pictures and any(i.get_array().ndim == 3 for a in figure.axes for i in a.images):
         raise ValueError(f"Say whose pictures {path.name} shows.")
     text = {PICTURES: pictures or "none"}
     if pictures:

@@ -119,17 +119,22 @@ def pictures_in(notebook: nbformat.NotebookNode) -> set[str]:
     -------
     set of str
         What :func:`replication.figures.save_figure` noted: a source of pictures, or "none" for
-        a figure without pictures; "unknown sources" for an image that does not say.
+        a figure without pictures; "unknown sources" for an image of any format that does not say.
     """
     from replication.figures import pictures_of
 
-    encoded = (
-        output["data"]["image/png"]
+    images = [
+        (kind, data)
         for cell in notebook.cells
         for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    )
-    return {pictures_of(io.BytesIO(base64.b64decode(p))) or "unknown sources" for p in encoded}
+        for kind, data in output.get("data", {}).items()
+        if kind.startswith("image/")
+    ]
+    noted = {
+        pictures_of(io.BytesIO(base64.b64decode(data))) if kind == "image/png" else ""
+        for kind, data in images
+    }
+    return {source or "unknown sources" for source in noted}
 
 
 def commit_notebooks(

@@ -71,7 +71,8 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
-_GENERATOR = '<meta name="generator" content="replication docs">'
+_GENERATOR = next(line for line in _PAGE.splitlines() if 'name="generator"' in line)
+"""By which an earlier site is known."""
 
 _MATHEMATICS = """
 <script>MathJax = {tex: {inlineMath: [["$", "$"]]}};</script>

@@ -130,8 +130,7 @@ def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH, *, together: int
     if isinstance(shown, str):
         lines = shown.replace("**", "").splitlines()
         return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
-    columns = [[name, *map(str, shown[name])] for name in shown]
-    columns = [[text.strip() for text in column] for column in columns]
+    columns = [[str(text).strip() for text in (name, *shown[name])] for name in shown]
     widths = [max(map(len, column)) for column in columns]
     names = [text.ljust(widths[0]) for text in columns[0]]
     blocks, free = [], 0

@@ -550,8 +550,17 @@ def test_commit_brings_back_the_default_execution(good, tmp_path):
         runs.commit_notebooks(tmp_path, notebook_folder=target)
 
 
-@pytest.mark.parametrize(("pictures", "told"), [("hdrps", "hdrps"), (None, "unknown sources")])
-def test_pictures_that_may_not_be_published_are_not_brought_back(good, tmp_path, pictures, told):
+@pytest.mark.parametrize(
+    ("kind", "pictures", "told"),
+    [
+        ("image/png", "hdrps", "hdrps"),
+        ("image/png", None, "unknown sources"),
+        ("image/jpeg", None, "unknown sources"),
+    ],
+)
+def test_pictures_that_may_not_be_published_are_not_brought_back(
+    good, tmp_path, kind, pictures, told
+):
     folder, output, _ = good
     png = io.BytesIO()
     text = PngInfo()
@@ -561,7 +570,7 @@ def test_pictures_that_may_not_be_published_are_not_brought_back(good, tmp_path,
     executed = shutil.copytree(output, tmp_path / "run")
     notebook = nbformat.read(executed / "08_last.ipynb", as_version=4)
     encoded = base64.b64encode(png.getvalue()).decode()
-    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"image/png": encoded})]
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {kind: encoded})]
     nbformat.write(notebook, executed / "08_last.ipynb")
     record = json.loads((executed / "provenance.json").read_text())
     record["notebooks"] = {"08_last": record["notebooks"]["08_last"]}
