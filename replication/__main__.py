@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from replication import __version__
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
@@ -22,7 +22,7 @@ def _fetch(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from replication.commands import train_command
-    from replication.reconstruct import weights_path
+    from replication.weights import weights_path
 
     given = {k: v for k, v in vars(args).items() if k not in ("call", "verb") and v is not None}
     there = all(weights_path(ev, args.output).exists() for ev in args.ev)
@@ -48,7 +48,8 @@ def _ablate(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from replication import documents, runs
+    from replication import runs
+    from replication.report import documents
 
     output = runs.run(
         args.profile,

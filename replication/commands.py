@@ -14,46 +14,25 @@ import torch
 from skimage.data import coffee
 from tqdm import tqdm
 
-from replication import (
-    ablation,
-    comparison,
-    documents,
-    evaluate,
-    figures,
-    paper,
-    parallel,
-    report,
-    runs,
-    tables,
-    verify,
-)
+from replication import paper, parallel, runs
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, has_split, load_stacks
-from replication.errors import ReplicationError
-from replication.files import RESULTS, sha256_file
+from replication.evaluation import ablation
+from replication.evaluation import exposures as evaluate
+from replication.evaluation import radiance as comparison
+from replication.evaluation import rows as report
+from replication.fast import InferenceNetwork
+from replication.files import RESULTS, ReplicationError, sha256_file
 from replication.hdr import io, reinhard
+from replication.images import to_uint8
 from replication.metrics import scaling
 from replication.metrics.drim import overlay
-from replication.model import InferenceNetwork, SubNetwork, activation_for, chain_evs, previous_ev
+from replication.model import SubNetwork, activation_for, chain_evs, previous_ev
 from replication.provenance import code_version, usable_cores, write_provenance
-from replication.reconstruct import (
-    FAITHFUL,
-    infer_exposure,
-    infer_stack,
-    load_chain,
-    merge_stack,
-    to_uint8,
-    weights_path,
-)
-from replication.train import (
-    Recipe,
-    evs_needed,
-    load_weights,
-    read_safetensors,
-    save_weights,
-    seeded,
-    train,
-)
+from replication.reconstruct import infer_exposure, infer_stack, load_chain, merge_stack
+from replication.report import documents, figures, tables, verify
+from replication.train import Recipe, evs_needed, seeded, train
+from replication.weights import FAITHFUL, load_weights, read_safetensors, save_weights, weights_path
 
 FIGURE7_SCENE = "horseshoelake"
 """Scene of `empa` in the committed figures (CC BY 4.0, attributed in the report)."""
@@ -261,7 +240,7 @@ def train_command(
 
 
 def ablate_command(study: str, output: Path, **options) -> Path:
-    """Run a study and print its table; `options` as in :func:`replication.ablation.run_study`.
+    """Run a study and print its table; `options` as in :func:`replication.evaluation.ablation.run_study`.
 
     Returns
     -------

@@ -17,8 +17,7 @@ from typing import Any
 import nbformat
 
 from replication.data.stacks import SHOWABLE
-from replication.errors import ReplicationError
-from replication.files import NOTEBOOKS, ROOT, atomic_path, sha256_file
+from replication.files import NOTEBOOKS, ROOT, ReplicationError, atomic_path, sha256_file
 
 KERNEL = "python3"
 INJECTED = "injected-parameters"
@@ -118,10 +117,10 @@ def pictures_in(notebook: nbformat.NotebookNode) -> set[str]:
     Returns
     -------
     set of str
-        What :func:`replication.figures.save_figure` noted: a source of pictures, or "none" for
+        What :func:`replication.report.figures.save_figure` noted: a source of pictures, or "none" for
         a figure without pictures; "unknown sources" for an image of any format that does not say.
     """
-    from replication.figures import pictures_of
+    from replication.report.figures import pictures_of
 
     images = [
         (kind, data)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 
 def size() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from replication import __version__
-from replication.errors import ReplicationError
-from replication.files import ROOT, atomic_path
+from replication.files import ROOT, ReplicationError, write_json
 
 PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "scikit-image", "opencv-python", "Pillow", "OpenEXR"),
@@ -121,15 +119,3 @@ def _package_version(name: str) -> str | None:
 def utc_now() -> str:
     """Now, as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_json(path: str | Path, content: Any) -> Path:
-    """Write `content` as JSON to `path`, whole or not at all, and return the path."""
-    path = Path(path)
-    try:
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    except TypeError as error:
-        raise ReplicationError(f"Cannot write {path}: {error}.") from error
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -12,43 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from replication.errors import ReplicationError
-from replication.files import RESULTS
+from replication.fast import InferenceNetwork
+from replication.files import ReplicationError
 from replication.hdr import debevec
-from replication.model import DeepChain, InferenceNetwork, SubNetwork, previous_ev
+from replication.images import check_photo, to_uint8
+from replication.model import DeepChain, SubNetwork, previous_ev
 from replication.paper import EVS, PATCH_SIZE, PATCH_STRIDE
-from replication.train import load_weights
-
-WEIGHTS = RESULTS / "reference" / "weights"
-"""Folder of the shipped subnetworks, one ``ev+1.safetensors`` … ``ev-3.safetensors`` each."""
-
-FAITHFUL = RESULTS / "reference" / "weights_faithful"
-"""The same by the paper's own recipe, as far as it was run (DEVIATIONS D7)."""
+from replication.weights import WEIGHTS, load_weights, weights_path
 
 OVERLAP = 34
 """Pixels that a tile needs around it: 33 of the feature extraction (field 67) and 1 of r3."""
 
 METHODS = ("tiled", "whole", "patches")
-
-
-def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
-    """File of the subnetwork that infers EV `ev` in a weights folder."""
-    return Path(folder) / f"ev{ev:+d}.safetensors"
-
-
-def weights_folder(name: str, run: str | Path) -> Path:
-    """Folder of the weights that a notebook's parameter `weights` names.
-
-    Parameters
-    ----------
-    name
-        ``"reference"``: the shipped weights; ``"faithful"``: those of the paper's own recipe;
-        ``"run"``: what this run has trained; else a folder.
-    run
-        The run's folder.
-    """
-    known = {"reference": WEIGHTS, "faithful": FAITHFUL, "run": Path(run) / "weights"}
-    return known.get(name, Path(name))
 
 
 def load_chain(weights: str | Path | None = None) -> DeepChain:
@@ -77,16 +52,6 @@ def load_chain(weights: str | Path | None = None) -> DeepChain:
     chain = DeepChain((*EVS, *extra))
     chain.metadata = {ev: load_weights(chain[ev], weights_path(ev, folder)) for ev in chain.evs}
     return chain.eval()
-
-
-def check_photo(ldr: np.ndarray, name: str = "The LDR image") -> np.ndarray:
-    """Return `ldr` as contiguous uint8 ``(H, W, 3)``; ReplicationError for anything else."""
-    if not isinstance(ldr, np.ndarray) or ldr.ndim != 3 or ldr.shape[2] != 3 or ldr.size == 0:
-        shape = getattr(ldr, "shape", type(ldr).__name__)
-        raise ReplicationError(f"{name} must be an RGB array (H, W, 3), not {shape}.")
-    if ldr.dtype != np.uint8:
-        raise ReplicationError(f"{name} must be uint8 in 0..255, not {ldr.dtype}.")
-    return np.ascontiguousarray(ldr)
 
 
 def _tiles(height: int, width: int, tile: int) -> Iterator[tuple[slice, slice, slice, slice]]:
@@ -185,11 +150,6 @@ def _by_patches(image, network, stride, device) -> np.ndarray:
             total[here] += patch.permute(1, 2, 0).cpu().numpy()
             count[here] += 1
     return (total / count).astype(np.float32)
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Float in [0, 1] -> uint8, rounded to nearest."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def infer_stack(

@@ -39,9 +39,15 @@ from typing import Any
 import yaml
 
 from replication.data.stacks import DATASETS, dataset_hash, load_stacks
-from replication.errors import ReplicationError
-from replication.evaluate import chain_hash
-from replication.files import NOTEBOOKS, RESULTS, ROOT, atomic_path, sha256_file
+from replication.files import (
+    NOTEBOOKS,
+    RESULTS,
+    ROOT,
+    ReplicationError,
+    atomic_path,
+    sha256_file,
+    write_json,
+)
 from replication.notebooks import (
     INJECTED,
     KERNEL,
@@ -52,15 +58,9 @@ from replication.notebooks import (
     source_hash,
     tags_of,
 )
-from replication.provenance import (
-    code_version,
-    provenance,
-    usable_cores,
-    utc_now,
-    write_json,
-    write_provenance,
-)
-from replication.reconstruct import WEIGHTS, load_chain
+from replication.provenance import code_version, provenance, usable_cores, utc_now, write_provenance
+from replication.reconstruct import load_chain
+from replication.weights import WEIGHTS, chain_hash
 
 __all__ = [
     "Task",

@@ -12,8 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
-from replication.errors import ReplicationError
-from replication.files import ROOT
+from replication.files import ROOT, ReplicationError
 
 PAGES = (
     "README.md",

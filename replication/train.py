@@ -18,17 +18,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from replication import parallel
 from replication.data.patches import PatchSet
-from replication.errors import ReplicationError
-from replication.files import atomic_path
+from replication.files import ReplicationError, atomic_path
 from replication.model import previous_ev
 from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, TV_WEIGHT
+from replication.weights import load_state, read_safetensors, write_safetensors
 
 TELL_SECONDS = 300
 """Time between two lines of progress where there is no terminal."""
@@ -486,85 +484,6 @@ def _load_state(
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
     return int(metadata["step"])
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors (moved to the CPU, made contiguous) and string metadata; never a pickle.
-
-    The same content gives the same bytes: the format's header, whose order the library leaves to
-    chance, is sorted.
-    """
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    written = serialize(plain, metadata=metadata)
-    size = int.from_bytes(written[:8], "little")
-    header = json.dumps(json.loads(written[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
-    header = header.encode()
-    header += b" " * (-len(header) % 8)  # the data start at a multiple of 8
-    path.write_bytes(len(header).to_bytes(8, "little") + header + written[8 + size :])
-
-
-def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
-
-    Raises
-    ------
-    ReplicationError
-        If the file is missing, truncated or of another format.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as stream:
-            return {key: stream.get_tensor(key) for key in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise ReplicationError(f"No weights at {path}.") from error
-    except (SafetensorError, OSError) as error:
-        raise ReplicationError(f"{path} is no readable safetensors file: {error}.") from error
-
-
-def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load a state into a network; a ReplicationError names the first key or shape that differs."""
-    expected = module.state_dict()
-    wrong = sorted(set(expected) ^ set(state)) or [
-        key for key in expected if expected[key].shape != state[key].shape
-    ]
-    if wrong:
-        raise ReplicationError(f"{source} does not fit the network: {wrong[0]!r} differs.")
-    module.load_state_dict(state)
-
-
-def save_weights(network: nn.Module, path: str | Path, metadata: dict[str, object]) -> Path:
-    """Save one network as safetensors with metadata (each value as JSON), whole or not at all.
-
-    Parameters
-    ----------
-    network
-        Whose ``state_dict`` is kept, float32.
-    path
-        ``*.safetensors``.
-    metadata
-        EV, recipe, data hashes, code version, figures; values must be JSON-serialisable.
-
-    Returns
-    -------
-    Path
-        `path`.
-    """
-    text = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
-    with atomic_path(path) as temporary:
-        write_safetensors(temporary, network.state_dict(), text)
-    return Path(path)
-
-
-def load_weights(network: nn.Module, path: str | Path) -> dict[str, object]:
-    """Load what :func:`save_weights` saved into `network`; returns the metadata.
-
-    Raises
-    ------
-    ReplicationError
-        If the file is missing, unreadable, or of another network.
-    """
-    tensors, metadata = read_safetensors(path)
-    load_state(network, tensors, path)
-    return {key: json.loads(value) for key, value in metadata.items()}
 
 
 def evs_needed(evs: Iterable[int]) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from replication.model import DeepChain, MPReLU, SubNetwork
-from replication.reconstruct import weights_path
-from replication.train import save_weights, seeded
+from replication.train import seeded
+from replication.weights import save_weights, weights_path
 
 SHARED_GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 """Complete reference results; not part of the repository, so what needs them is an extra."""

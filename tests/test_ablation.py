@@ -7,13 +7,18 @@ import pandas as pd
 import pytest
 import torch
 
-from replication import ablation, paper, report, tables
-from replication.ablation import BASE, STUDIES, activation_rows, run_study
+from replication import paper
 from replication.data.stacks import ExposureStack
-from replication.errors import ReplicationError
+from replication.evaluation import ablation
+from replication.evaluation import rows as report
+from replication.evaluation.ablation import BASE, STUDIES, activation_rows, run_study
+from replication.files import ReplicationError
+from replication.images import to_uint8
 from replication.model import PerChannel, SubNetwork, as_prelu, parameter_count
-from replication.reconstruct import infer_exposure, to_uint8
-from replication.train import Recipe, load_weights, seeded
+from replication.reconstruct import infer_exposure
+from replication.report import tables
+from replication.train import Recipe, seeded
+from replication.weights import load_weights
 from tests.conftest import randomise_norms
 
 

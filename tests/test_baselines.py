@@ -9,8 +9,8 @@ import pytest
 
 from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.baselines.expansion import linearise
-from replication.errors import ReplicationError
-from replication.hdr.reinhard import luminance
+from replication.files import ReplicationError
+from replication.images import luminance
 from tests.conftest import SHARED_GOLDEN
 
 GOLDEN = Path(__file__).parent / "golden" / "expansion_disks.npz"

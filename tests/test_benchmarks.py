@@ -16,13 +16,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.data.camera import VirtualCamera
+from replication.fast import InferenceNetwork
 from replication.hdr import debevec, reinhard
+from replication.images import to_uint8
 from replication.metrics.drim import drim
 from replication.metrics.hdrvdp2 import hdrvdp2
-from replication.model import InferenceNetwork, MPReLU, PReLU, SubNetwork
+from replication.model import MPReLU, PReLU, SubNetwork
 from replication.paper import EVS, IMAGE_SIZE
 from replication.provenance import usable_cores
-from replication.reconstruct import infer_exposure, infer_stack, to_uint8
+from replication.reconstruct import infer_exposure, infer_stack
 from replication.train import chain_losses, seeded
 from tests.conftest import plain
 

@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from replication.data.camera import RESPONSES, VirtualCamera, perspective_view
 from replication.data.exposure import histogram_entropy, middle_exposure
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 CURVES = [
     ("srgb", ()),

@@ -2,7 +2,9 @@
 
 import pytest
 
-from replication import claims, documents, paper, report
+from replication import paper
+from replication.evaluation import rows as report
+from replication.report import claims, documents
 
 
 @pytest.fixture

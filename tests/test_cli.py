@@ -16,16 +16,19 @@ import pytest
 import torch
 from PIL import Image
 
-from replication import __version__, commands, comparison, report, runs
+from replication import __version__, commands, runs
 from replication.__main__ import main
 from replication.data import stacks
 from replication.data.stacks import EVS, dataset_hash, has_split, load_stacks
+from replication.evaluation import radiance as comparison
+from replication.evaluation import rows as report
 from replication.files import ROOT
 from replication.hdr import io, reinhard
 from replication.metrics.hdrvdp2 import hdrvdp2
 from replication.model import SubNetwork
-from replication.reconstruct import infer_stack, merge_stack, weights_path
-from replication.train import Recipe, read_log, read_safetensors, save_weights
+from replication.reconstruct import infer_stack, merge_stack
+from replication.train import Recipe, read_log
+from replication.weights import read_safetensors, save_weights, weights_path
 
 
 def picture(height=48, width=61, seed=0, dtype=np.uint8):

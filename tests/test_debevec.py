@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.hdr import debevec
 
 GOLDEN = Path(__file__).parent / "golden" / "debevec_syn7.npz"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.metrics import vision
 from replication.metrics.drim import (
     AMPLIFICATION,

@@ -12,7 +12,7 @@ from replication.data.exposure import (
     middle_exposure,
     relative_ev,
 )
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 
 def save_photo(path, settings, image=None):

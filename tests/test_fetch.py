@@ -20,8 +20,7 @@ from replication.data import fetch as module
 from replication.data import stacks
 from replication.data.fetch import download, fetch, verify
 from replication.data.stacks import EVS, load_stacks
-from replication.errors import ReplicationError
-from replication.files import data_root, sha256_array, sha256_file
+from replication.files import ReplicationError, data_root, sha256_array, sha256_file
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA = hashlib.sha256(CONTENT).hexdigest()

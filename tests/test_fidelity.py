@@ -7,7 +7,7 @@ import pytest
 from skimage.data import coffee
 from skimage.metrics import structural_similarity
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.metrics import ms_ssim, psnr, ssim
 from tests.conftest import SHARED_GOLDEN
 

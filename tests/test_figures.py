@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from replication import figures, paper, tables
-from replication.ablation import STUDIES
-from replication.errors import ReplicationError
+from replication import paper
+from replication.evaluation.ablation import STUDIES
+from replication.files import ReplicationError
+from replication.images import to_uint8
 from replication.model import DeepChain, MPReLU, SubNetwork
-from replication.reconstruct import to_uint8
+from replication.report import figures, tables
 
 mpl.use("Agg")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.metrics import hdrvdp2, pixels_per_degree, vision
 from replication.metrics.pyramid import fast_length, level_count, rebuild, steerable_pyramid
 from replication.metrics.resize import resize_bicubic

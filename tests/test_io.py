@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.hdr import io
 
 ORIENTED = {

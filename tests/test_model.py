@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from replication.errors import ReplicationError
+from replication.fast import InferenceNetwork
+from replication.files import ReplicationError
 from replication.model import (
     DeepChain,
-    InferenceNetwork,
     MPReLU,
     PReLU,
     ShallowNetwork,

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replication import report, runs
+from replication import runs
 from replication.data.stacks import SHOWABLE, dataset_hash, load_stacks
+from replication.evaluation import rows as report
 from replication.files import NOTEBOOKS, ROOT
 from replication.hdr import io
 from replication.notebooks import pictures_in, read_notebook
 from replication.reconstruct import load_chain, merge_stack
-from replication.train import Recipe, read_safetensors
+from replication.train import Recipe
+from replication.weights import read_safetensors
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from replication import report, runs
+from replication import runs
 from replication.__main__ import main
 from replication.data.stacks import load_stacks
+from replication.evaluation import rows as report
 from tests.test_ablation import camera
 from tests.test_cli import save
 

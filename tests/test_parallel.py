@@ -16,11 +16,10 @@ from torch import nn
 
 from replication import parallel
 from replication.data.patches import PatchSet
-from replication.errors import ReplicationError
-from replication.files import ROOT
+from replication.files import ROOT, ReplicationError
 from replication.model import SubNetwork
-from replication.reconstruct import weights_path
-from replication.train import Recipe, read_log, read_safetensors, seeded, train
+from replication.train import Recipe, read_log, seeded, train
+from replication.weights import read_safetensors, weights_path
 from tests.test_cli import tiny_vds
 
 SECONDS = 60

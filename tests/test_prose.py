@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from replication import paper, report, tables
-from replication.ablation import STUDIES
+from replication import paper
+from replication.evaluation import rows as report
+from replication.evaluation.ablation import STUDIES
 from replication.files import NOTEBOOKS, ROOT
 from replication.model import DeepChain, SubNetwork, parameter_count
 from replication.reconstruct import load_chain
+from replication.report import tables
 
 TABLES = report.REFERENCE / "tables"
 COMPETITORS = ["huo", "kovaleski_oliveira", "masia"]

@@ -10,8 +10,8 @@ import torch
 from scipy import ndimage
 
 from replication import metrics
-from replication.errors import ReplicationError
-from replication.hdr.reinhard import luminance
+from replication.files import ReplicationError
+from replication.images import luminance
 from replication.metrics.pu21 import pu21_encode, pu21_psnr, pu21_ssim
 from tests.conftest import SHARED_GOLDEN
 

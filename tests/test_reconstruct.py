@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from replication.errors import ReplicationError
-from replication.model import DeepChain, InferenceNetwork
+from replication.fast import InferenceNetwork
+from replication.files import ReplicationError
+from replication.images import to_uint8
+from replication.model import DeepChain
 from replication.paper import EVS
 from replication.reconstruct import (
     infer_exposure,
@@ -13,10 +15,8 @@ from replication.reconstruct import (
     load_chain,
     merge_stack,
     reconstruct,
-    to_uint8,
-    weights_path,
 )
-from replication.train import save_weights
+from replication.weights import save_weights, weights_path
 
 
 def plainly(network, image):

@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replication import comparison, documents, paper, report, tables
-from replication.ablation import STUDIES
+from replication import paper
 from replication.baselines import tone_curve
 from replication.data.stacks import SHOWABLE
-from replication.evaluate import chain_hash
-from replication.figures import MAXIMUM_BYTES, pictures_of
+from replication.evaluation import radiance as comparison
+from replication.evaluation import rows as report
+from replication.evaluation.ablation import STUDIES
 from replication.files import ROOT, sha256_file
 from replication.model import activation_for
-from replication.reconstruct import FAITHFUL, WEIGHTS, load_chain
+from replication.reconstruct import load_chain
+from replication.report import documents, tables
+from replication.report.figures import MAXIMUM_BYTES, pictures_of
 from replication.train import Recipe, read_log
+from replication.weights import FAITHFUL, WEIGHTS, chain_hash
 
 TABLES = report.REFERENCE / "tables"
 EVS = (-3, -2, -1, 1, 2, 3)

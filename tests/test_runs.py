@@ -25,10 +25,9 @@ from PIL.PngImagePlugin import PngInfo
 
 import replication
 from replication import runs
-from replication.errors import ReplicationError
-from replication.evaluate import chain_hash
-from replication.files import NOTEBOOKS, ROOT, sha256_file
-from replication.reconstruct import WEIGHTS, load_chain
+from replication.files import NOTEBOOKS, ROOT, ReplicationError, sha256_file
+from replication.reconstruct import load_chain
+from replication.weights import WEIGHTS, chain_hash
 
 # One line of text cell and a parameters cell precede every notebook's own cells, which therefore
 # are numbered from 3.

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from replication.errors import ReplicationError
-from replication.hdr.reinhard import luminance
+from replication.files import ReplicationError
+from replication.images import luminance
 from replication.metrics.scaling import clipped_channels, scale_reference, scale_test
 
 

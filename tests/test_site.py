@@ -5,8 +5,7 @@ import re
 import pytest
 
 from replication import site
-from replication.errors import ReplicationError
-from replication.files import ROOT
+from replication.files import ROOT, ReplicationError
 
 
 @pytest.fixture

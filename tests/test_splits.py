@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from replication import ablation
 from replication.commands import train_command
 from replication.data import stacks
 from replication.data.stacks import MANIFESTS
+from replication.evaluation import ablation
 from tests.test_cli import save, tiny_vds
 
 SPLITS = ["train", "val", "test"]

@@ -18,7 +18,7 @@ from replication.data.stacks import (
     manifest,
     read_folder,
 )
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 
 def picture(ev=0, height=6, width=8, seed=0):

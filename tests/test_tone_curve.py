@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from replication.baselines import tone_curve
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 LEVELS = np.arange(256)
 

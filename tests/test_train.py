@@ -14,20 +14,18 @@ import pytest
 import torch
 
 from replication.data.patches import PatchSet, patch_count
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.model import SubNetwork
 from replication.train import (
     Recipe,
     chain_losses,
-    load_weights,
     pixel_loss,
     read_log,
-    read_safetensors,
-    save_weights,
     seeded,
     total_variation,
     train,
 )
+from replication.weights import load_weights, read_safetensors, save_weights
 
 
 @pytest.fixture(scope="module")

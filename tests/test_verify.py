@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from replication import report
 from replication.__main__ import main
-from replication.errors import ReplicationError
-from replication.verify import TOLERANCE, compare_tables, verify
+from replication.evaluation import rows as report
+from replication.files import ReplicationError
+from replication.report.verify import TOLERANCE, compare_tables, verify
 
 TABLE4 = report.REFERENCE / "tables" / "table4.csv"
 

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from replication.baselines.expansion import check_ldr
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
+from replication.images import check_picture
 
 MODEL, WEIGHTS = "model.py", "weights.pth"
 """Files of the clone that are used."""
@@ -86,7 +86,7 @@ def expand(ldr: np.ndarray, *, clone: str | Path) -> np.ndarray:
     ReplicationError
         If the photo has another shape, dtype or range, or the clone cannot be used.
     """
-    photo = torch.from_numpy(_stretched(check_ldr(ldr)).transpose(2, 0, 1).copy())
+    photo = torch.from_numpy(_stretched(check_picture(ldr)).transpose(2, 0, 1).copy())
     network = load(clone)
     with torch.inference_mode():
         inferred = network.predict(photo, PATCH_SIZE)

@@ -9,45 +9,13 @@ import math
 
 import numpy as np
 
-from replication.errors import ReplicationError
-from replication.hdr.reinhard import luminance
+from replication.files import ReplicationError
+from replication.images import check_picture, luminance
 
 GAMMA = 2.2
 """Display gamma that the baselines undo; the camera's own curve is unknown to them."""
 
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-def check_ldr(ldr: np.ndarray) -> np.ndarray:
-    """Make sure that an array is a display-encoded picture.
-
-    Parameters
-    ----------
-    ldr : uint8 array, or float array in [0, 1], shape (H, W, 3)
-        RGB.
-
-    Returns
-    -------
-    np.ndarray
-        The same array.
-
-    Raises
-    ------
-    ReplicationError
-        If the shape, dtype or range is another, or values are NaN or infinite.
-    """
-    ldr = np.asarray(ldr)
-    if ldr.ndim != 3 or ldr.shape[2] != 3 or not ldr.size:
-        raise ReplicationError(f"The LDR image must have shape (H, W, 3), not {ldr.shape}.")
-    if ldr.dtype == np.uint8:
-        return ldr
-    if not np.issubdtype(ldr.dtype, np.floating):
-        raise ReplicationError(f"The LDR image must be uint8 or floating point, not {ldr.dtype}.")
-    if not (ldr.min() >= 0 and ldr.max() <= 1):
-        raise ReplicationError(
-            "The floating-point LDR image must be within 0 and 1, without NaN or infinite values."
-        )
-    return ldr
 
 
 def check_positive(**options: float) -> None:
@@ -75,9 +43,9 @@ def linearise(ldr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ReplicationError
-        As :func:`check_ldr`.
+        As :func:`check_picture`.
     """
-    ldr = check_ldr(ldr)
+    ldr = check_picture(ldr)
     if ldr.dtype == np.uint8:
         linear = np.take((np.arange(256) / 255) ** GAMMA, ldr)
     else:

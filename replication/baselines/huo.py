@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from replication.baselines.bilateral import bilateral_grid
 from replication.baselines.expansion import check_positive, linearise, recolour
-from replication.hdr.bilateral import bilateral_grid
 from replication.hdr.reinhard import DELTA, log_mean
 
 _PASSES = ((16.0, 0.3), (10.0, 0.1))

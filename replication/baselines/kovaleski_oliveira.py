@@ -14,15 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from replication.baselines.expansion import (
-    GAMMA,
-    check_ldr,
-    check_positive,
-    linearise,
-    recolour,
-)
-from replication.errors import ReplicationError
-from replication.hdr.bilateral import bilateral_grid
+from replication.baselines.bilateral import bilateral_grid
+from replication.baselines.expansion import GAMMA, check_positive, linearise, recolour
+from replication.files import ReplicationError
+from replication.images import check_picture
 
 IMAGE_THRESHOLD, VIDEO_THRESHOLD = 254, 230
 """Levels of 255 above which a channel counts as clipped, in a photo and in video."""
@@ -94,7 +89,7 @@ def expand(
 
 def _clipped(ldr: np.ndarray, level: int) -> np.ndarray:
     """Pixels with a channel above `level`, compared in single precision if not uint8."""
-    ldr = check_ldr(ldr)
+    ldr = check_picture(ldr)
     brightest = ldr.max(axis=2)
     if ldr.dtype == np.uint8:
         return brightest > level

@@ -19,8 +19,8 @@ import warnings
 
 import numpy as np
 
+from replication.baselines.bilateral import bilateral_grid
 from replication.baselines.expansion import check_positive, linearise, recolour
-from replication.hdr.bilateral import bilateral_grid
 from replication.hdr.reinhard import DELTA, log_mean
 
 MIDDLE_KEY = 0.5

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replication.errors import ReplicationError
-from replication.files import RESULTS, atomic_path
+from replication.files import SHIPPED, ReplicationError, atomic_path
+from replication.images import check_photo
 from replication.paper import EVS
-from replication.reconstruct import check_photo, merge_stack
+from replication.reconstruct import merge_stack
 
-REFERENCE = RESULTS / "reference" / "tone_curve.csv"
+REFERENCE = SHIPPED / "tone_curve.csv"
 """The shipped curves, learnt from the training scenes of `hdrps`."""
 
 

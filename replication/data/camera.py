@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from replication.data.exposure import histogram_entropy
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 
 def gamma_response(x: np.ndarray, gamma: float = 2.2) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 GREY_WEIGHTS = np.array([299, 587, 114], np.uint32)
 """BT.601 luma in thousandths (as in common image tools); whole numbers give the same everywhere."""

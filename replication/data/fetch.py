@@ -29,8 +29,7 @@ from tqdm import tqdm
 
 from replication.data import stacks
 from replication.data.camera import VirtualCamera, perspective_view
-from replication.errors import ReplicationError
-from replication.files import atomic_path, data_root, sha256_array, sha256_file
+from replication.files import ReplicationError, atomic_path, data_root, sha256_array, sha256_file
 from replication.hdr import io
 
 VIEW_SIZE = (384, 256)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.paper import PATCH_SIZE, PATCH_STRIDE
 
 

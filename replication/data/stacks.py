@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from replication.data.exposure import exif_exposure, middle_exposure, relative_ev
-from replication.errors import ReplicationError
-from replication.files import ROOT, data_root, sha256_array
+from replication.files import PACKAGE, ReplicationError, data_root, sha256_array
 from replication.hdr.io import read_hdr, read_image
 
 EVS = (-3, -2, -1, 0, 1, 2, 3)
@@ -31,7 +30,7 @@ SHOWABLE = {
 }
 """Source of pictures -> what allows the project to publish them; all others are for local runs."""
 
-MANIFESTS = ROOT / "data"
+MANIFESTS = PACKAGE / "data" / "manifests"
 """Folder of the committed manifests ``mini.csv``, ``mini_frames.csv`` and ``openstacks.csv``."""
 
 VDS_VALIDATION_SHARE = 0.3

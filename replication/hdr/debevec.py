@@ -22,7 +22,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
+from replication.images import check_frames
 
 MID_LEVEL = 127
 """Level at which the three channels of a response are made equal ("mid grey")."""
@@ -35,31 +36,11 @@ _BLOCK_PIXELS = 1 << 15
 _EXACT_COUNT = 1 << 24
 
 
-def _check_stack(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-    """Return the images as a list of uint8 (H, W, 3) arrays of one size, or raise."""
-    images = [np.asarray(image) for image in images]
-    if not images:
-        raise ReplicationError("The exposure stack holds no image.")
-    shape = images[0].shape
-    for index, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ReplicationError(
-                f"Image {index} of the exposure stack must be uint8 of shape (H, W, 3), "
-                f"not {image.dtype} of shape {image.shape}."
-            )
-        if image.shape != shape:
-            raise ReplicationError(
-                f"Image {index} of the exposure stack has shape {image.shape}, "
-                f"but image 0 has {shape}."
-            )
-    return images
-
-
 def _sorted_stack(
     images: Sequence[np.ndarray] | np.ndarray, exposure_times: Sequence[float] | np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Check images and times; return both, ascending in exposure time."""
-    images = _check_stack(images)
+    images = check_frames(images)
     times = np.asarray(exposure_times, dtype=np.float64)
     if times.shape != (len(images),):
         raise ReplicationError(
@@ -107,7 +88,7 @@ def sample_grossberg(images: Sequence[np.ndarray] | np.ndarray, samples: int = 2
     ReplicationError
         If the stack is empty, the images are not uint8 RGB of one size, or `samples` is below 2.
     """
-    images = _check_stack(images)
+    images = check_frames(images)
     if samples < 2:
         raise ReplicationError(f"The response needs at least 2 samples, not {samples}.")
     shares = np.linspace(0.0, 1.0, samples)

@@ -19,45 +19,13 @@ import OpenEXR
 import tifffile
 from PIL import Image, ImageOps
 
-from replication.errors import ReplicationError
-from replication.files import atomic_path
+from replication.files import ReplicationError, atomic_path
+from replication.images import check_radiance
 
 _RGBE_LIMIT = 2.0**127
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "L", "LA", "RGB", "RGBA", "RGBX"}
 _ORIENTATION_TAG = 274
-
-
-def check_radiance(hdr: np.ndarray) -> np.ndarray:
-    """Make sure that an array is a radiance map.
-
-    Parameters
-    ----------
-    hdr : array
-        To be floating point of shape (H, W, 3), finite and not negative.
-
-    Returns
-    -------
-    np.ndarray
-        The same values, float32, shape (H, W, 3).
-
-    Raises
-    ------
-    ReplicationError
-        If it is not such an array, or a value does not fit into float32.
-    """
-    hdr = np.asarray(hdr)
-    if hdr.ndim != 3 or hdr.shape[2] != 3 or not hdr.size:
-        raise ReplicationError(f"A radiance map must have shape (H, W, 3), not {hdr.shape}.")
-    if not np.issubdtype(hdr.dtype, np.floating):
-        raise ReplicationError(f"A radiance map must be floating point, not {hdr.dtype}.")
-    with np.errstate(over="ignore"):
-        hdr = hdr.astype(np.float32, copy=False)
-    if not np.isfinite(hdr).all():
-        raise ReplicationError("The radiance map holds NaN or infinite values.")
-    if hdr.min() < 0:
-        raise ReplicationError(f"The radiance map holds negative values, down to {hdr.min():.3g}.")
-    return hdr
 
 
 def read_hdr(path: str | Path) -> np.ndarray:

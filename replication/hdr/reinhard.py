@@ -21,12 +21,9 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from replication.errors import ReplicationError
-from replication.hdr.bilateral import bilateral_grid
-from replication.hdr.io import check_radiance
-
-LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Weights of linear R, G, B in the luminance (ITU-R BT.709)."""
+from replication.baselines.bilateral import bilateral_grid
+from replication.files import ReplicationError
+from replication.images import check_radiance, luminance
 
 DELTA = 1e-3
 """Offset inside the logarithm of the mean (2018; depends on the unit of the radiance)."""
@@ -34,22 +31,6 @@ DELTA = 1e-3
 MIDDLE_KEY = 0.18
 _EPSILON = 1e-9
 _LOCAL_SCALES = 1.6 ** np.arange(9)
-
-
-def luminance(hdr: np.ndarray) -> np.ndarray:
-    """Luminance of linear RGB: ``0.2126 R + 0.7152 G + 0.0722 B``.
-
-    Parameters
-    ----------
-    hdr : float array (H, W, 3)
-        Linear RGB.
-
-    Returns
-    -------
-    np.ndarray
-        float64, shape (H, W), in the unit of `hdr`.
-    """
-    return sum(weight * hdr[..., c].astype(np.float64) for c, weight in enumerate(LUMINANCE))
 
 
 def log_mean(luminance: np.ndarray, delta: float = DELTA) -> float:

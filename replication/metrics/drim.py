@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from torch.nn.functional import threshold_
 
-from replication.errors import ReplicationError
-from replication.hdr.reinhard import luminance as luminance_of
+from replication.files import ReplicationError
+from replication.images import luminance as luminance_of
 from replication.metrics.pyramid import fast_length, level_count
 from replication.metrics.resize import resize_bicubic
 from replication.metrics.vision import (

@@ -12,7 +12,7 @@ import pytorch_msssim
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 PROTOCOL = "RGB mean over channels, whole image; Wang SSIM 11x11 sigma 1.5 valid; MS-SSIM 5 scales"
 SSIM_MINIMUM, MS_SSIM_MINIMUM = 11, 161

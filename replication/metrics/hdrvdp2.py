@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.metrics.pyramid import rebuild, steerable_pyramid
 from replication.metrics.resize import resize_bicubic
 from replication.metrics.vision import (

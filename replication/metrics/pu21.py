@@ -17,9 +17,9 @@ from __future__ import annotations
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from replication.errors import ReplicationError
-from replication.hdr.io import check_radiance
-from replication.hdr.reinhard import luminance as luminance_of
+from replication.files import ReplicationError
+from replication.images import check_radiance
+from replication.images import luminance as luminance_of
 from replication.metrics.fidelity import SSIM_MINIMUM
 
 DATA_RANGE = 256.0

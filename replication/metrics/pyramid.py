@@ -24,7 +24,7 @@ from scipy.fft import next_fast_len
 from scipy.signal import convolve2d
 from torch.nn.functional import pad
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 ORIENTATIONS = 4
 

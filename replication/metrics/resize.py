@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 
 def resize_bicubic(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from replication.errors import ReplicationError
-from replication.hdr.io import check_radiance
-from replication.hdr.reinhard import luminance as luminance_of
+from replication.files import ReplicationError
+from replication.images import check_radiance
+from replication.images import luminance as luminance_of
 
 PERCENTILE, LUMINANCE = 99.9, 1000.0
 """Which percentile of the ground truth's luminance is fixed, and where, in cd/m2."""

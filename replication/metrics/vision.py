@@ -21,7 +21,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.metrics.pyramid import MINIMUM, fast_length
 
 ENCODINGS = ("luminance", "rgb-bt.709", "luma-display", "sRGB-display", "XYZ")

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication import claims, paper
-from replication.files import RESULTS, ROOT, atomic_path
-from replication.reconstruct import load_chain
-from replication.report import (
+from replication import paper
+from replication.evaluation.rows import (
     METRIC_LABELS,
     REFERENCE,
     markdown_table,
@@ -19,7 +17,10 @@ from replication.report import (
     summarise,
     update_block,
 )
-from replication.tables import (
+from replication.files import RESULTS, ROOT, atomic_path
+from replication.reconstruct import load_chain
+from replication.report import claims
+from replication.report.tables import (
     ABLATION_NAMES,
     DATASET_NAMES,
     METHOD_NAMES,

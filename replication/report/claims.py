@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from replication import paper
-from replication.report import REFERENCE, read_rows
-from replication.statistics import paired_differences
-from replication.tables import ablation_differences
+from replication.evaluation.rows import REFERENCE, read_rows
+from replication.evaluation.uncertainty import paired_differences
+from replication.report.tables import ablation_differences
 
 HOLDS, DIRECTION, NOT, MIXED = "holds", "holds in direction", "does not hold", "depends on the data"
 
@@ -78,7 +78,7 @@ def _exposures():
 
 
 def _judge(difference: dict, claimed: float | None) -> str:
-    """As :func:`replication.tables.ablation_verdict`: images and seeds must agree."""
+    """As :func:`replication.report.tables.ablation_verdict`: images and seeds must agree."""
     if min(difference["low"], difference["t_low"]) > 0:
         return HOLDS if not claimed or difference["difference"] >= claimed / 2 else DIRECTION
     return NOT

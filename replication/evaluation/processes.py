@@ -13,7 +13,7 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 from replication.provenance import usable_cores
 
 Item = TypeVar("Item")

@@ -7,17 +7,19 @@ import pandas as pd
 import pytest
 from skimage.metrics import structural_similarity
 
-from replication import evaluate, report
 from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack, iter_stacks
-from replication.errors import ReplicationError
-from replication.evaluate import Method, exposure_rows, link_methods, link_rows
-from replication.files import data_root, sha256_array, sha256_file
+from replication.evaluation import exposures as evaluate
+from replication.evaluation import rows as report
+from replication.evaluation.exposures import Method, exposure_rows, link_methods, link_rows
+from replication.fast import InferenceNetwork
+from replication.files import ReplicationError, data_root, sha256_array, sha256_file
+from replication.images import to_uint8
 from replication.metrics import fidelity
-from replication.model import InferenceNetwork
 from replication.paper import EVS
 from replication.provenance import code_version
-from replication.reconstruct import infer_exposure, infer_stack, to_uint8, weights_path
+from replication.reconstruct import infer_exposure, infer_stack
+from replication.weights import weights_path
 
 SIZE = (163, 170)
 

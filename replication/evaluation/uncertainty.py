@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 CONFIDENCE, RESAMPLES = 0.95, 9999
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from replication.errors import ReplicationError
+from replication.files import ReplicationError
 
 _PAD = 3
 _TAPS = np.exp(-0.5 * np.arange(-1, 2) ** 2)

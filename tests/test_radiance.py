@@ -5,13 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from replication import comparison, report, tables
 from replication.baselines import expandnet
 from replication.data.stacks import ExposureStack
-from replication.errors import ReplicationError
+from replication.evaluation import radiance as comparison
+from replication.evaluation import rows as report
+from replication.files import ReplicationError
 from replication.hdr import reinhard
+from replication.images import luminance as luminance_of
+from replication.images import to_uint8
 from replication.metrics import fidelity
-from replication.reconstruct import merge_stack, to_uint8
+from replication.reconstruct import merge_stack
+from replication.report import tables
 
 
 def make_stack(name="one", seed=0, size=(48, 64)):
@@ -250,5 +254,5 @@ def test_a_constant_picture_does_not_divide_by_zero(clone):
 
 def test_the_merged_truth_is_the_light_that_was_photographed(stack):
     merged, known = merge_stack(stack.images), stack.radiance
-    ratio = reinhard.luminance(merged) / reinhard.luminance(known)
+    ratio = luminance_of(merged) / luminance_of(known)
     assert np.percentile(np.abs(np.log10(ratio / np.median(ratio))), 95) < 0.05

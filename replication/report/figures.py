@@ -19,13 +19,12 @@ from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
 from replication.data.stacks import SHOWABLE
-from replication.errors import ReplicationError
-from replication.files import atomic_path
+from replication.evaluation.uncertainty import mean_interval
+from replication.files import ReplicationError, atomic_path
 from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
 from replication.model import DeepChain, SubNetwork, previous_ev
 from replication.paper import TABLE2, TABLE3, TABLE5
-from replication.statistics import mean_interval
-from replication.tables import ABLATION_NAMES, METHOD_NAMES
+from replication.report.tables import ABLATION_NAMES, METHOD_NAMES
 
 COLOURS = {
     "ground_truth": "#000000",
@@ -317,7 +316,7 @@ def gain_figure(scenes: Mapping[str, tuple[np.ndarray, np.ndarray]], limit: floa
     Parameters
     ----------
     scenes
-        Title -> EV 0, uint8 ``(H, W, 3)``, and :func:`replication.evaluate.gain_map`, ``(H, W)``.
+        Title -> EV 0, uint8 ``(H, W, 3)``, and :func:`replication.evaluation.exposures.gain_map`, ``(H, W)``.
     limit
         Largest gain on the colour scale, in levels of 255.
     """
@@ -502,7 +501,7 @@ def ablation_figure(rows: pd.DataFrame, metric: str = "psnr", label: str = "PSNR
     Parameters
     ----------
     rows
-        Per-image rows of one study and data set, from :func:`replication.ablation.run_study`.
+        Per-image rows of one study and data set, from :func:`replication.evaluation.ablation.run_study`.
     metric, label
         Column and what the axis says.
     """
@@ -548,7 +547,7 @@ def study_training_figure(logs: pd.DataFrame) -> Figure:
     Parameters
     ----------
     logs
-        ``STUDY_logs.csv`` of :func:`replication.ablation.run_study`.
+        ``STUDY_logs.csv`` of :func:`replication.evaluation.ablation.run_study`.
     """
     evs = sorted(logs["ev"].unique(), key=abs)
     figure, panels = plt.subplots(1, len(evs), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replication import paper, report, tables
-from replication.errors import ReplicationError
+from replication import paper
+from replication.evaluation import rows as report
+from replication.files import ReplicationError
+from replication.report import tables
 
 
 def row(**values):

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from replication.errors import ReplicationError
-from replication.files import RESULTS, atomic_path
+from replication.files import ReplicationError, atomic_path
 
 KEYS = {
     "table": "table of the paper that the row belongs to: table1 … table5, or sensitivity",
@@ -455,7 +454,3 @@ def update_block(path: str | Path, name: str, text: str, *, check: bool = False)
     with atomic_path(path) as temporary:
         temporary.write_bytes(new.encode("utf-8"))
     return True
-
-
-REFERENCE = RESULTS / "reference"
-"""Committed results: ``tables/*.csv`` (per-image rows), ``weights``, ``logs``, provenance."""

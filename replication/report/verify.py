@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from replication import report
-from replication.errors import ReplicationError
+from replication.evaluation import rows as report
+from replication.files import ReplicationError
 
 TOLERANCE = dict.fromkeys(report.METRICS, 1e-3) | {
     "psnr": 0.01,

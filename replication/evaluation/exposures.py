@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +11,15 @@ from tqdm import tqdm
 
 from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack
+from replication.fast import InferenceNetwork
 from replication.files import sha256_array, sha256_file
+from replication.images import to_uint8
 from replication.metrics import fidelity
-from replication.model import DeepChain, InferenceNetwork, SubNetwork, previous_ev
+from replication.model import SubNetwork, previous_ev
 from replication.paper import EVS
 from replication.provenance import code_version
-from replication.reconstruct import (
-    WEIGHTS,
-    infer_exposure,
-    infer_stack,
-    load_chain,
-    to_uint8,
-    weights_path,
-)
+from replication.reconstruct import infer_exposure, infer_stack, load_chain
+from replication.weights import WEIGHTS, chain_hash
 
 
 @dataclass(frozen=True)
@@ -68,12 +63,6 @@ def deep_chain(weights: str | Path | None = None, *, name: str = "deep_chain", *
     return Method(
         name, lambda ldr: infer_stack(ldr, chain, **options), chain_hash(chain, weights or WEIGHTS)
     )
-
-
-def chain_hash(chain: DeepChain, folder: str | Path) -> str:
-    """First 12 digits of a SHA-256 over the weight files of a chain."""
-    files = "".join(sha256_file(weights_path(ev, folder)) for ev in chain.evs)
-    return hashlib.sha256(files.encode()).hexdigest()[:12]
 
 
 def exposure_rows(

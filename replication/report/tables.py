@@ -11,13 +11,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from replication import paper
-from replication.report import (
-    DECIMALS,
-    METRIC_LABELS,
-    number_text,
-    score_text,
-)
-from replication.statistics import mean_interval, paired_differences, seed_interval
+from replication.evaluation.rows import DECIMALS, METRIC_LABELS, number_text, score_text
+from replication.evaluation.uncertainty import mean_interval, paired_differences, seed_interval
 
 METHOD_NAMES = {
     "identity": "EV 0 unchanged",
@@ -57,7 +52,7 @@ ABLATION_NAMES = {
     "batch_32": "batch 32",
     "batch_statistics": "batch statistics throughout",
 }
-"""What a contender of :data:`replication.ablation.STUDIES` is called in tables, in their order."""
+"""What a contender of :data:`replication.evaluation.ablation.STUDIES` is called in tables, in their order."""
 
 USES_TRUTH = (
     "true_response",
@@ -266,7 +261,7 @@ def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame
     Parameters
     ----------
     rows : DataFrame
-        From :func:`replication.comparison.scaling_rows`, one data set.
+        From :func:`replication.evaluation.radiance.scaling_rows`, one data set.
     metric : {"hdrvdp2_q", "pu21_psnr"}
 
     Returns
@@ -295,7 +290,7 @@ def ablation_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        From :func:`replication.ablation.run_study`, one study and data set.
+        From :func:`replication.evaluation.ablation.run_study`, one study and data set.
     metric : {"psnr", "ssim", "ms_ssim"}
 
     Returns
@@ -352,7 +347,7 @@ def ablation_differences(
     -------
     DataFrame
         Per EV and other contender: ``ev``, ``against``; ``difference``, mean over images and seeds;
-        ``low``, ``high``, its 95 % interval over images (:func:`replication.statistics.mean_interval`);
+        ``low``, ``high``, its 95 % interval over images (:func:`replication.evaluation.uncertainty.mean_interval`);
         ``seed_low``, ``seed_high``, the lowest and highest difference of one seed (against the
         baseline: of its one value), and ``t_low``, ``t_high``, Student's 95 % interval of their mean
         (NaN for one seed); ``wins`` of ``n`` images; ``p_holm`` of Wilcoxon's test over images,
@@ -443,7 +438,7 @@ def alpha_frame(activations: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     activations : DataFrame
-        ``STUDY_activations.csv`` of :func:`replication.ablation.run_study`.
+        ``STUDY_activations.csv`` of :func:`replication.evaluation.ablation.run_study`.
 
     Returns
     -------

@@ -5,8 +5,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from replication.errors import ReplicationError
-from replication.statistics import holm, mean_interval, paired_differences, seed_interval
+from replication.evaluation.uncertainty import (
+    holm,
+    mean_interval,
+    paired_differences,
+    seed_interval,
+)
+from replication.files import ReplicationError
 
 
 def test_interval_covers_the_true_mean_as_often_as_it_says():

@@ -16,21 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from replication import report
 from replication.baselines import expandnet, huo, kovaleski_oliveira, masia, tone_curve
 from replication.baselines.expansion import GAMMA, linearise
 from replication.data.stacks import ExposureStack, dataset_hash
-from replication.errors import ReplicationError
-from replication.evaluate import chain_hash
-from replication.files import sha256_file
+from replication.evaluation import rows as report
+from replication.evaluation.processes import in_processes
+from replication.files import ReplicationError, sha256_file
 from replication.hdr import debevec, reinhard
+from replication.images import luminance as luminance_of
+from replication.images import to_uint8
 from replication.metrics import fidelity, pu21, scaling
 from replication.metrics.drim import DRIMResult, drim, overlay
 from replication.metrics.hdrvdp2 import HDRVDP2Result, hdrvdp2, pixels_per_degree
 from replication.paper import DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
-from replication.processes import in_processes
 from replication.provenance import code_version
-from replication.reconstruct import WEIGHTS, load_chain, merge_stack, reconstruct, to_uint8
+from replication.reconstruct import load_chain, merge_stack, reconstruct
+from replication.weights import WEIGHTS, chain_hash
 
 PIXELS_PER_DEGREE = pixels_per_degree(
     DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
@@ -186,7 +187,7 @@ def _three_frames(stack: ExposureStack) -> np.ndarray:
 def _truth_where_clipped(stack: ExposureStack) -> np.ndarray:
     clipped = scaling.clipped_channels(stack.images[0]) > 0
     hdr, truth = tone_curve.expand(stack.images[0]), merge_stack(stack.images)
-    known, true = (float(reinhard.luminance(image[~clipped]).mean()) for image in (hdr, truth))
+    known, true = (float(luminance_of(image[~clipped]).mean()) for image in (hdr, truth))
     hdr[clipped] = truth[clipped] * (known / true)
     return hdr
 
@@ -234,8 +235,8 @@ def scores(
     scaled, reference = pair or scale_pair(test, truth, ldr)
     seen = visible_difference(scaled, reference)
     changes = visible_changes(scaled, reference)
-    error = np.log10(np.maximum(reinhard.luminance(scaled), DARKEST))
-    error -= np.log10(np.maximum(reinhard.luminance(reference), DARKEST))
+    error = np.log10(np.maximum(luminance_of(scaled), DARKEST))
+    error -= np.log10(np.maximum(luminance_of(reference), DARKEST))
     metrics = {
         "psnr": fidelity.psnr(*shown, data_range=255),
         "hdrvdp2_q": seen.Q,
@@ -295,7 +296,7 @@ FIGURE7_METHODS = ("masia", "kovaleski_oliveira", "huo", "tone_curve", "deep_cha
 def figure7(
     stack: ExposureStack, methods: Iterable[Expansion] | None = None
 ) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, float]]]:
-    """What :func:`replication.figures.comparison_figure` shows of a scene.
+    """What :func:`replication.report.figures.comparison_figure` shows of a scene.
 
     Parameters
     ----------
@@ -433,7 +434,7 @@ def _row(
 
 
 def _by(statistic: Callable[[np.ndarray], float], test, reference, unclipped):
-    factor = statistic(reinhard.luminance(reference)) / statistic(reinhard.luminance(test))
+    factor = statistic(luminance_of(reference)) / statistic(luminance_of(test))
     return (test * factor).astype(np.float32)
 
 

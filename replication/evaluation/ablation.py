@@ -18,25 +18,20 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import report
 from replication.baselines import tone_curve
 from replication.data.patches import PatchSet
 from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
-from replication.errors import ReplicationError
-from replication.evaluate import Method, exposure_rows
-from replication.files import atomic_path, sha256_file
-from replication.model import InferenceNetwork, PerChannel, ShallowNetwork, SubNetwork
-from replication.processes import in_processes
+from replication.evaluation import rows as report
+from replication.evaluation.exposures import Method, exposure_rows
+from replication.evaluation.processes import in_processes
+from replication.fast import InferenceNetwork
+from replication.files import ReplicationError, atomic_path, sha256_file
+from replication.images import to_uint8
+from replication.model import PerChannel, ShallowNetwork, SubNetwork
 from replication.provenance import code_version
-from replication.reconstruct import infer_exposure, to_uint8, weights_path
-from replication.train import (
-    Recipe,
-    load_weights,
-    read_log,
-    save_weights,
-    seeded,
-    train,
-)
+from replication.reconstruct import infer_exposure
+from replication.train import Recipe, read_log, seeded, train
+from replication.weights import load_weights, save_weights, weights_path
 
 BASE = {
     "batch_size": 8,
@@ -146,7 +141,7 @@ def run_study(
     seeds
         Runs per contender, with seeds 0, 1, …; all contenders see the same patches in the same order.
     jobs
-        Processes, see :func:`replication.processes.in_processes`.
+        Processes, see :func:`replication.evaluation.processes.in_processes`.
     contenders
         Some of the study's; all by default.
     recipe

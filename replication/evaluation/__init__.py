@@ -1,0 +1,1 @@
+"""Rows from images: Tables 1 to 5, ablations, uncertainty."""

@@ -1,0 +1,1 @@
+"""Documents from rows: tables, verdicts, figures, README, REPORT."""

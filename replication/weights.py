@@ -1,0 +1,121 @@
+"""Weights in and out, as safetensors, never as pickles; what is loaded is checked.
+
+A weights folder holds ``ev+1.safetensors`` … ``ev-3.safetensors``, one subnetwork each, whose metadata
+say how it was trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from replication.files import REFERENCE, SHIPPED, ReplicationError, atomic_path, sha256_file
+from replication.model import DeepChain
+
+WEIGHTS = SHIPPED / "weights"
+"""The shipped subnetworks."""
+
+FAITHFUL = REFERENCE / "weights_faithful"
+"""The same by the paper's own recipe, as far as it was run (DEVIATIONS D7); in a clone only."""
+
+
+def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
+    """File of the subnetwork that infers EV `ev` in a weights folder."""
+    return Path(folder) / f"ev{ev:+d}.safetensors"
+
+
+def weights_folder(name: str, run: str | Path) -> Path:
+    """Folder that a notebook's parameter `weights` names.
+
+    ``"reference"`` means the shipped weights, ``"faithful"`` those of the paper's own recipe, ``"run"``
+    what the run in the folder `run` has trained; anything else is a path.
+    """
+    known = {"reference": WEIGHTS, "faithful": FAITHFUL, "run": Path(run) / "weights"}
+    return known.get(name, Path(name))
+
+
+def save_weights(network: nn.Module, path: str | Path, metadata: dict[str, object]) -> Path:
+    """Save a network's state with metadata (JSON values), whole or not at all; return `path`."""
+    text = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
+    with atomic_path(path) as temporary:
+        write_safetensors(temporary, network.state_dict(), text)
+    return Path(path)
+
+
+def load_weights(network: nn.Module, path: str | Path, ev: int | None = None) -> dict[str, object]:
+    """Load what :func:`save_weights` saved into `network` and return the metadata.
+
+    Args:
+        network: Of the same shape.
+        path: A safetensors file.
+        ev: EV that the file must be for, where its metadata say which it is for.
+
+    Raises:
+        ReplicationError: The file is missing, unreadable, of another network, EV or activation, or
+            holds NaN or infinite values.
+    """
+    tensors, text = read_safetensors(path)
+    metadata = {key: _parsed(value) for key, value in text.items()}
+    expected = {"ev": ev, "activation": getattr(network, "activation", None)}
+    for key, value in expected.items():
+        if value is not None and metadata.get(key, value) != value:
+            raise ReplicationError(f"{path} is for the {key} {metadata[key]}, not {value}.")
+    load_state(network, tensors, path)
+    return metadata
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:  # metadata of another program, such as format: pt
+        return text
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
+    """Load a state; ReplicationError names the first tensor that differs in name or shape or is not finite."""
+    expected = module.state_dict()
+    wrong = sorted(set(expected) ^ set(state)) or [
+        key for key in expected if expected[key].shape != state[key].shape
+    ]
+    if wrong:
+        raise ReplicationError(f"{source} does not fit the network: {wrong[0]!r} differs.")
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise ReplicationError(f"{source} holds NaN or infinite values in {key!r}.")
+    module.load_state_dict(state)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; ReplicationError if it is missing or damaged."""
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            return {key: stream.get_tensor(key) for key in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ReplicationError(f"No weights at {path}.") from error
+    except (SafetensorError, OSError) as error:
+        raise ReplicationError(f"{path} is no readable safetensors file: {error}.") from error
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and metadata; the same content gives the same bytes.
+
+    The library leaves the order of the header to chance, so the header is sorted here.
+    """
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    written = serialize(plain, metadata=metadata)
+    size = int.from_bytes(written[:8], "little")
+    header = json.dumps(json.loads(written[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    header = header.encode()
+    header += b" " * (-len(header) % 8)  # the data start at a multiple of 8
+    path.write_bytes(len(header).to_bytes(8, "little") + header + written[8 + size :])
+
+
+def chain_hash(chain: DeepChain, folder: str | Path) -> str:
+    """First 12 digits of a SHA-256 over the weight files of a chain."""
+    files = "".join(sha256_file(weights_path(ev, folder)) for ev in chain.evs)
+    return hashlib.sha256(files.encode()).hexdigest()[:12]
