@@ -193,7 +193,6 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     verb.add_argument("--split", default="test", choices=("train", "val", "test"))
     verb.add_argument("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
-    verb.add_argument("--expandnet", type=Path, metavar="DIR", help="a clone of ExpandNet, added")
     verb.add_argument("--jobs", type=int, help="processes; default: one per core")
     verb.set_defaults(call=_evaluate)
 

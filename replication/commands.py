@@ -325,7 +325,6 @@ def evaluate_command(
     *,
     split: str = "test",
     weights: str | Path | None = None,
-    expandnet: str | Path | None = None,
     jobs: int | None = None,
 ) -> Path:
     """Compare the HDR images of all methods with the true ones (Table 5); resumes after a stop.
@@ -340,8 +339,6 @@ def evaluate_command(
         train, val or test.
     weights
         Folder of the chain's weights; by default the shipped ones.
-    expandnet
-        Folder of a clone of ExpandNet; adds it to the methods.
     jobs
         Processes; by default one per core.
 
@@ -357,7 +354,7 @@ def evaluate_command(
     """
     output = Path(output)
     _check_folder(output)
-    methods = comparison.photo_methods(weights, expandnet_clone=expandnet)
+    methods = comparison.photo_methods(weights)
     methods += comparison.truth_methods()
     stacks = load_stacks(dataset, split=split)
     if not stacks:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from replication.baselines import expandnet, huo, kovaleski_oliveira, masia, tone_curve
+from replication.baselines import huo, kovaleski_oliveira, masia, tone_curve
 from replication.baselines.expansion import GAMMA, linearise
 from replication.data.stacks import ExposureStack, dataset_hash
 from replication.evaluation import rows as report
@@ -80,7 +80,7 @@ class Expansion:
 
 
 def photo_methods(
-    weights: str | Path | None = None, *, expandnet_clone: str | Path | None = None
+    weights: str | Path | None = None,
 ) -> list[Expansion]:
     """The methods that know EV 0 only, baselines first, the chain last.
 
@@ -88,13 +88,11 @@ def photo_methods(
     ----------
     weights
         Folder of the chain's weights; by default the shipped ones.
-    expandnet_clone
-        Folder of a clone of ExpandNet; adds it to the methods.
 
     Returns
     -------
     list of Expansion
-        ``linearised``, ``tone_curve``, ``huo``, ``kovaleski_oliveira``, ``masia``, (``expandnet``,)
+        ``linearised``, ``tone_curve``, ``huo``, ``kovaleski_oliveira``, ``masia``,
         ``deep_chain``.
 
     Raises
@@ -115,15 +113,6 @@ def photo_methods(
         Expansion("kovaleski_oliveira", partial(_from_photo, kovaleski_oliveira.expand)),
         Expansion("masia", partial(_from_photo, masia.expand)),
     ]
-    if expandnet_clone is not None:
-        expandnet.load(expandnet_clone)  # fail now; each process loads its own
-        methods.append(
-            Expansion(
-                "expandnet",
-                partial(_from_photo, partial(expandnet.expand, clone=str(expandnet_clone))),
-                sha256_file(Path(expandnet_clone) / expandnet.WEIGHTS)[:12],
-            )
-        )
     return [*methods, chain]
 
 
