@@ -37,10 +37,9 @@ def _log2_percentiles(luminance: np.ndarray) -> tuple[float, float]:
 def automatic_key(luminance: np.ndarray, delta: float = DELTA) -> float:
     """Key of an image, from where its mean lies between its extremes (2003).
 
-    ``0.18 * 4^e``, ``e = (2 log2 Lmean - log2 Lmin - log2 Lmax) / (log2 Lmax - log2 Lmin)``, with
-    the 1 % and 99 % order statistics as Lmin and Lmax; 0.18 without contrast. A mean between the
-    extremes has e from -1 to 1. `delta` lifts the mean of an almost black image above Lmax, so e is
-    kept within these bounds; else such an image would become white.
+    ``0.18 * 4^e``, ``e = (2 log2 Lmean - log2 Lmin - log2 Lmax) / (log2 Lmax - log2 Lmin)``, with the
+    1 % and 99 % order statistics as Lmin and Lmax. The key is 0.18 where the formula does not hold:
+    without contrast, or if `delta` lifts the mean of an almost black image above Lmax.
 
     Args:
         luminance: float array of any shape, not negative.
@@ -50,10 +49,10 @@ def automatic_key(luminance: np.ndarray, delta: float = DELTA) -> float:
         The key, 0.045 to 0.72, without unit.
     """
     low, high = _log2_percentiles(luminance)
-    if high <= low:
+    mean = float(np.log2(log_mean(luminance, delta) + _EPSILON))
+    if not (low < high and low <= mean <= high):
         return MIDDLE_KEY
-    exponent = (2 * np.log2(log_mean(luminance, delta) + _EPSILON) - low - high) / (high - low)
-    return float(MIDDLE_KEY * 4.0 ** np.clip(exponent, -1, 1))
+    return MIDDLE_KEY * 4.0 ** ((2 * mean - low - high) / (high - low))
 
 
 def automatic_white(luminance: np.ndarray) -> float:
