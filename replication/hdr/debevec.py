@@ -52,11 +52,11 @@ def sample_grossberg(images: Frames, samples: int = 256) -> np.ndarray:
         raise ReplicationError(f"The response needs at least 2 samples, not {samples}.")
     shares = np.linspace(0, 1, samples)[:, None]
     levels = np.empty((samples, len(images), 3), dtype=np.int64)
-    for index, image in enumerate(images):
+    for index, image in enumerate(map(np.ascontiguousarray, images)):
         for channel in range(3):
-            cumulative = np.bincount(image[..., channel].ravel(), minlength=256).cumsum()
-            cumulative = cumulative / cumulative[-1]
-            levels[:, index, channel] = np.abs(cumulative - shares).argmin(axis=1)
+            histogram = cv2.calcHist([image], [channel], None, [256], [0, 256])
+            cumulative = histogram.astype(np.float64).ravel().cumsum()
+            levels[:, index, channel] = np.abs(cumulative / cumulative[-1] - shares).argmin(axis=1)
     return levels
 
 

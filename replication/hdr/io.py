@@ -9,10 +9,13 @@ names, so a file may have any name that the system allows.
 from __future__ import annotations
 
 import io
+import logging
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -30,6 +33,8 @@ _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "L", "LA", "RGB", "RGBA", "RGBX"}
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION_TAG = 274
 _KINDS = {"i": "signed {}-bit integers", "u": "unsigned {}-bit integers", "f": "{}-bit floats"}
+_SILENCE = threading.Lock()
+logging.getLogger("tifffile").disabled = True  # what it reports, we raise
 
 
 def read_hdr(path: str | Path) -> np.ndarray:
@@ -44,9 +49,8 @@ def read_hdr(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     decode = _decode_exr if _radiance_suffix(path) == ".exr" else _decode_rgbe
-    data = _read_bytes(path)
     with _silent():
-        return decode(path, data)
+        return decode(path, _read_bytes(path))
 
 
 def _decode_rgbe(path: Path, data: bytes) -> np.ndarray:
@@ -91,10 +95,7 @@ def write_hdr(path: str | Path, image: np.ndarray) -> None:
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write a picture, uint8 or float in [0, 1], (H, W, 3), display-encoded, as 8-bit RGB PNG.
 
-    Floats are stored as ``round(255 x)``. The folder is made if it is missing; a file is replaced.
-
-    Raises:
-        ReplicationError: Other suffix, no picture, or the file cannot be written.
+    Floats are stored as ``round(255 x)``. Files, folders and errors as in `write_hdr`.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -112,8 +113,7 @@ def _write(path: Path, image: np.ndarray) -> None:
                 header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
                 OpenEXR.File(header, {"RGB": np.ascontiguousarray(image)}).write(stream)
             else:
-                bgr = np.ascontiguousarray(image[..., ::-1])
-                stream.write(cv2.imencode(path.suffix.lower(), bgr)[1])
+                stream.write(cv2.imencode(path.suffix.lower(), image[..., ::-1].copy())[1])
         if not stream.tell():
             raise RuntimeError("the image cannot be encoded")
     except (RuntimeError, cv2.error) as error:
@@ -125,9 +125,8 @@ def _write(path: Path, image: np.ndarray) -> None:
 def read_image(path: str | Path) -> np.ndarray:
     """Read a photograph of 8 or 16 bits, of any kind that Pillow reads: uint8 (H, W, 3), RGB, upright.
 
-    The EXIF orientation is applied. Alpha is dropped: colours stay as stored, not blended. 16 bits
-    become ``round(v / 257)``. CMYK is converted without a profile, and ICC profiles are not applied.
-    Of several frames the first is read.
+    The EXIF orientation is applied. Alpha is dropped, not blended. 16 bits become ``round(v / 257)``.
+    CMYK is converted without a profile, no ICC profile is applied, and only the first frame is read.
 
     Raises:
         ReplicationError: Missing, unreadable, empty, damaged or incomplete file, other pixels, or more
@@ -136,7 +135,7 @@ def read_image(path: str | Path) -> np.ndarray:
     path = Path(path)
     data = _read_bytes(path)
     try:
-        with _silent(), warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"):
             return _decode(data)
     except ReplicationError as error:
         raise ReplicationError(f"Cannot read {path}: {error}") from error
@@ -171,7 +170,8 @@ def _decode(data: bytes) -> np.ndarray:
 
 def _decode_16_bits(data: bytes) -> np.ndarray:
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)[..., ::-1]
+    with _silent():
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)[..., ::-1]
 
 
 def _decode_16_bit_tiff(data: bytes) -> np.ndarray:
@@ -192,7 +192,7 @@ def _decode_16_bit_tiff(data: bytes) -> np.ndarray:
             name = page.compression.name
             raise ReplicationError(f"its layout is not known with {name} compression.") from error
     image = np.atleast_3d(np.moveaxis(image, 0, -1) if planar else image)
-    image = image[..., :3] if image.shape[2] >= 3 else image[..., [0, 0, 0]]
+    image = image[..., [0, 1, 2] if image.shape[2] >= 3 else [0, 0, 0]]
     return 65535 - image if inverted else image
 
 
@@ -216,15 +216,15 @@ def _read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep decoders from printing, from C as well, about damaged files; the caller raises instead."""
-    saved = {fd: os.dup(fd) for fd in (1, 2)}
-    try:
-        with open(os.devnull, "w") as null:
+    """Keep C libraries from printing about damaged files; the caller raises one sentence instead."""
+    streams = ((1, sys.__stdout__), (2, sys.__stderr__))
+    with _SILENCE, redirect_stdout(io.StringIO()), open(os.devnull, "w") as null:
+        saved = {fd: os.dup(fd) for fd, stream in streams if stream}  # None: closed from the start
+        try:
             for fd in saved:
                 os.dup2(null.fileno(), fd)
-            with redirect_stdout(null), redirect_stderr(null):
-                yield
-    finally:
-        for fd, copy in saved.items():
-            os.dup2(copy, fd)
-            os.close(copy)
+            yield
+        finally:
+            for fd, copy in saved.items():
+                os.dup2(copy, fd)
+                os.close(copy)
