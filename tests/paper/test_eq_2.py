@@ -8,6 +8,7 @@ from replication.data.camera import VirtualCamera
 RESPONSES = {
     "gamma": lambda x: x ** (1 / 2.2),
     "srgb": lambda x: np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055),
+    "sigmoid": lambda x: 1.6 * x**0.9 / (x**0.9 + 0.6),
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from replication.train import chain_losses, loss
+from replication.train import Recipe, chain_losses, loss
 
 
 def test_hand_computed_example():
@@ -14,6 +14,7 @@ def test_hand_computed_example():
     expected = [pixel + 0.001 * variation, pixel, variation]
     assert [part.item() for part in loss(inferred, target)] == pytest.approx(expected)
     assert loss(target, inferred)[2] == 0  # of the inferred image alone
+    assert Recipe().tv_weight == 0.001
 
 
 @pytest.mark.parametrize("mode", ["teacher", "chained"])
