@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -25,15 +24,16 @@ from replication.data.camera import VirtualCamera, perspective_view
 from replication.files import ReplicationError, atomic_path, locked, sha256_array, sha256_file
 from replication.hdr import io
 
+Folder, Row = stacks.Folder, dict[str, str]
+
 VIEW_SIZE = (384, 256)  # of mini; at 90 degrees about the panoramas' own resolution
 AZIMUTHS = (0, 90, 180, 270)  # of its views in degrees; they go once around without overlap
 MINI_VERSION = 1  # to be raised when the way mini is built changes
 VISER = "viser==1.0.0"  # a wheel on PyPI (29 MB, never installed) that carries the panoramas
 VISER_SHA256 = "3be881a60f0295efd8a93df97646bbc04d070ccf8d16d8faf284eb3b70eda6eb"
-VDS = "Google Drive (folder 1i7iTC6t6e_ZhyCq178V3-nN-IS5-5WOe, see siyeong-lee.github.io/hdr_vds_dataset)"
+VISER_FOLDER = "viser/client/build/hdri"
+VDS = "Google Drive (1i7iTC6t6e_ZhyCq178V3-nN-IS5-5WOe, see siyeong-lee.github.io/hdr_vds_dataset)"
 VDS_TREES = ("train", "test", "train_set", "train_hdr_set", "test_set", "test_hdr_set")
-
-Row = dict[str, str]
 _FRAME = ("scene", "panorama", "ev", "exposure_time", "path", "pixel_sha256", "recipe")
 _CAMERA = ("full_well", "dark_current", "reset_noise", "read_noise")
 pooch.get_logger().setLevel("ERROR")
@@ -54,22 +54,15 @@ class Report:
         return set(self.found.values()) == {"right"}
 
     def __str__(self) -> str:
-        right, *counts = (
-            [path for path, state in self.found.items() if state == which]
-            for which in ("right", "missing", "differing")
-        )
-        words = [f"{len(right)} files right"]
-        for name, paths in zip(("missing", "differing"), counts, strict=True):
-            words += [f"{len(paths)} {name} (first: {paths[0]})"] if paths else []
-        return "; ".join([f"{self.dataset} in {self.folder}: {', '.join(words)}", *self.notes])
+        counts = [f"{[*self.found.values()].count('right')} files right"]
+        for state in ("missing", "differing"):
+            paths = [path for path, found in self.found.items() if found == state]
+            counts += [f"{len(paths)} {state} (first: {paths[0]})"] if paths else []
+        return "; ".join([f"{self.dataset} in {self.folder}: {', '.join(counts)}", *self.notes])
 
 
 def fetch(
-    dataset: str,
-    *,
-    source_dir: stacks.Folder = None,
-    root: stacks.Folder = None,
-    check: bool = False,
+    dataset: str, *, source_dir: Folder = None, root: Folder = None, check: bool = False
 ) -> Report:
     """Fetch a data set, or check the one that is there, with progress bars in a terminal.
 
@@ -95,46 +88,38 @@ def fetch(
     if source is not None and not source.is_dir():
         raise ReplicationError(f"There is no folder {source} to take {dataset} from.")
     if source is None and dataset == "vds":
-        raise ReplicationError(
-            f"vds must be downloaded by hand from the authors' {VDS}; then {hint}."
-        )
-    found = {} if dataset != "vds" else _read_vds(source)
-    report = Report(dataset, folder, found)
+        raise ReplicationError(f"vds is downloaded by hand from the authors' {VDS}; then {hint}.")
+    report = Report(dataset, folder, _read_vds(source) if dataset == "vds" else {})
+    way = {"mini": _fetch_mini, "vds": _link_vds}.get(dataset, _fetch_openstacks)
     try:
         with locked(folder):
-            ways = {"mini": _fetch_mini, "vds": _link_vds}
-            ways.get(dataset, _fetch_openstacks)(report, folder, source)
+            way(report, folder, source)
     except OSError as error:
-        reason = error.strerror or error
-        raise ReplicationError(f"Cannot fetch {dataset} into {folder}: {reason}.") from error
+        raise ReplicationError(f"Cannot fetch to {folder}: {error.strerror or error}.") from error
     if not report.ok:
         raise ReplicationError(f"{source} is no full copy: {report}.")
     return report
 
 
-def verify(dataset: str, *, root: stacks.Folder = None) -> Report:
+def verify(dataset: str, *, root: Folder = None) -> Report:
     """Compare every file of a data set with what it should be; ReplicationError if there is none.
 
     openstacks must have the pixels of its manifest, mini those of its own frames.csv (frames unlike the
     reference build are only noted, as another machine may round otherwise), vds must be readable.
     """
-    folder = stacks.folder_of(dataset, root)
+    folder, hint = stacks.folder_of(dataset, root), stacks.fetch_hint(dataset)
     if dataset == "vds":
         return Report(dataset, folder, _read_vds(folder))
     report, rows = Report(dataset, folder), stacks.manifest(dataset)
     if dataset == "mini":
         if not (folder / "frames.csv").is_file():
-            hint = stacks.fetch_hint(dataset)
             raise ReplicationError(f"The data set mini is not in {folder}: {hint}.")
-        built = {row["path"]: row for row in stacks.read_csv(folder / "frames.csv", *_FRAME)}
-        report.notes += _unlike(list(built.values()), rows)
-        panoramas = _panoramas()
-        recipes = {row["panorama"]: row["recipe"] for row in panoramas}
-        for row in rows:
-            own = built.get(row["path"], {"recipe": ""})
-            known = own["recipe"] == recipes[row["panorama"]]
-            row["pixel_sha256"] = own["pixel_sha256"] if known else "not built by this recipe"
-        rows += panoramas
+        built, panoramas = stacks.read_csv(folder / "frames.csv", *_FRAME), _panoramas()
+        report.notes += _unlike(built, rows)
+        recipes = {row["recipe"] for row in panoramas}
+        known = {row["path"]: row["pixel_sha256"] for row in built if row["recipe"] in recipes}
+        rows = [row | {"pixel_sha256": known.get(row["path"], "not built")} for row in rows]
+        rows += [row | {"path": f"panoramas/{row['path']}"} for row in panoramas]
     for row in tqdm(rows, f"Checking {dataset}", unit="file", disable=None):
         report.found[row["path"]] = _state(folder, row)
     return report
@@ -162,31 +147,32 @@ def _bring(row: Row, source: Path, folder: Path) -> str:
     return state
 
 
-def download(
-    url: str, sha256: str, path: str | Path, *, retries: int = 3, bar: bool = False
-) -> Path:
-    """Download a file to a path with pooch, which verifies the SHA-256 and tries again after failures.
+def download(url: str, sha256: str, path: Path, *, bar: bool = False) -> Path:
+    """Download a file with pooch, which verifies its SHA-256 and tries four times; return its path.
 
     A progress bar is shown if `bar` and there is a terminal. ReplicationError says what went wrong.
     """
-    name, folder = Path(path).name, Path(path).parent
-    known = {"registry": {name: sha256}, "urls": {name: url}, "retry_if_failed": retries}
+    known = {"registry": {path.name: sha256}, "urls": {path.name: url}, "retry_if_failed": 3}
     try:
-        fetch_file = pooch.create(folder, "", **known).fetch
-        return Path(fetch_file(name, progressbar=bar and sys.stderr.isatty()))
-    except OSError as error:  # also what requests raises
-        reason = error.strerror or str(error).rstrip(".")
+        pooch.create(path.parent, "", **known).fetch(
+            path.name, progressbar=bar and sys.stderr.isatty()
+        )
+        return path
+    except OSError as error:  # also what requests raises; its first cause is the clearest
+        while error.__context__:
+            error = error.__context__
+        reason = getattr(error, "strerror", None) or error
     except ValueError:
         reason = "its content has another sha256 than expected"
-    raise ReplicationError(
-        f"Cannot download {url}: {reason}; offline, give a copy with --from DIR."
-    )
+    raise ReplicationError(f"Cannot download {url}: {reason}; offline, use a copy with --from DIR.")
 
 
 def _fetch_openstacks(report: Report, folder: Path, source: Path | None) -> None:
     def bring(row: Row) -> str:
-        if source or _state(folder, row) == "right":
-            return _bring(row, source or folder, folder)
+        if source:
+            return _bring(row, source, folder)
+        if _state(folder, row) == "right":
+            return "right"
         with TemporaryDirectory() as temporary:
             tiff = download(row["url"], row["source_sha256"], Path(temporary, "frame.tif"))
             pixels = io.read_image(tiff)
@@ -211,7 +197,7 @@ def _panoramas() -> list[Row]:
         facts = sorted((k, v) for k, v in row.items() if k not in ("url", "split", "place"))
         facts = repr([MINI_VERSION, VIEW_SIZE, stacks.STACK_EVS, *facts])
         row["recipe"] = hashlib.sha256(facts.encode()).hexdigest()[:12]
-        row["path"] = f"panoramas/{row['panorama']}_1k.hdr"
+        row["path"] = f"{row['panorama']}_1k.hdr"
     return rows
 
 
@@ -227,7 +213,7 @@ def _unlike(rows: list[Row], reference: list[Row]) -> list[str]:
 def _fetch_mini(report: Report, folder: Path, source: Path | None) -> None:
     """Get the ten panoramas and photograph the views, scene by scene."""
     panoramas, scenes = _panoramas(), {}
-    _get_panoramas(panoramas, folder, source)
+    _get_panoramas(panoramas, folder / "panoramas", source)
     with suppress(ReplicationError):  # without a readable list all is built anew
         for row in stacks.read_csv(folder / "frames.csv", *_FRAME):
             scenes.setdefault(row["scene"], []).append(row)
@@ -238,20 +224,22 @@ def _fetch_mini(report: Report, folder: Path, source: Path | None) -> None:
         if len(old) <= len(stacks.STACK_EVS) or states != {(panorama["recipe"], "right")}:
             scenes[scene] = _build_scene(folder, panorama, scene, azimuth)
             rows = [row for name in views for row in scenes.get(name, [])]
+            table = pd.DataFrame(rows, columns=_FRAME)
             with atomic_path(folder / "frames.csv") as temporary:
-                pd.DataFrame(rows).to_csv(
-                    temporary, columns=_FRAME, index=False, lineterminator="\n"
-                )
+                table.to_csv(temporary, index=False, lineterminator="\n")
     rows = [row for name in views for row in scenes[name]]
     report.notes += _unlike(rows, stacks.manifest("mini"))
-    report.found |= {row["path"]: "right" for row in rows + panoramas}
+    paths = [row["path"] for row in rows] + [f"panoramas/{row['path']}" for row in panoramas]
+    report.found |= dict.fromkeys(paths, "right")
 
 
 def _build_scene(folder: Path, panorama: Row, scene: str, azimuth: int) -> list[Row]:
     """Photograph one view, write its frames and radiance, and return their manifest rows."""
     parameters = tuple(map(float, panorama["parameters"].split()))
     camera = VirtualCamera(panorama["response"], parameters, *(float(panorama[n]) for n in _CAMERA))
-    view = perspective_view(io.read_hdr(folder / panorama["path"]), azimuth, VIEW_SIZE)
+    view = perspective_view(
+        io.read_hdr(folder / "panoramas" / panorama["path"]), azimuth, VIEW_SIZE
+    )
     time = camera.meter(view)
     view *= np.float32(time)  # now 1 saturates the sensor at EV 0
     seed = int(hashlib.sha256(f"mini {scene}".encode()).hexdigest()[:12], 16)
@@ -267,59 +255,49 @@ def _build_scene(folder: Path, panorama: Row, scene: str, azimuth: int) -> list[
 
 def _get_panoramas(rows: list[Row], folder: Path, source: Path | None) -> None:
     """Bring the panoramas to their places, each verified: from `source`, the viser wheel or Poly Haven."""
-    rows = [row for row in rows if _state(folder, row) != "right"]
     with TemporaryDirectory() as temporary:
-        scratch = Path(temporary)
-        (scratch / "panoramas").mkdir()
+        scratch = Path(temporary, VISER_FOLDER)
+        rows = [row for row in rows if _bring(row, source or scratch, folder) != "right"]
         try:
-            if source is None and rows:
-                _unpack(_download_wheel(scratch), rows, scratch)
+            wheels = sorted(source.glob("viser-*.whl")) if source else []
+            for wheel in wheels if source or not rows else [_download_wheel(temporary)]:
+                _unpack(wheel, rows, temporary)
         except ReplicationError as first:
+            if source:
+                raise
             try:
                 for row in rows:
                     download(row["url"], row["sha256"], scratch / row["path"], bar=True)
+                    _bring(row, scratch, folder)
             except ReplicationError as second:
                 raise ReplicationError(f"{str(first).rstrip('.')}; {second}") from second
-        for wheel in sorted(source.glob("viser-*.whl")) if source and rows else ():
-            _unpack(wheel, rows, scratch)
         for row in rows:
-            name = Path(row["path"]).name
-            if source and (source / name).is_file():
-                shutil.copyfile(source / name, scratch / row["path"])
-            if (state := _bring(row, scratch, folder)) != "right":
-                found = (
-                    f"the right {name}"
-                    if state == "differing"
-                    else f"{name} or the wheel of {VISER}"
-                )
-                raise ReplicationError(f"{source or VISER} does not hold {found}.")
+            if _bring(row, scratch, folder) != "right":
+                words = f"neither the right {row['path']} nor the wheel of {VISER}"
+                raise ReplicationError(f"{source} has {words}.")
 
 
-def _download_wheel(folder: Path) -> Path:
+def _download_wheel(folder: str) -> Path:
     """Download the viser wheel with pip into a folder, verify it, and return its path."""
     print(f"Downloading the wheel of {VISER} (29 MB) with pip", file=sys.stderr)
     options = "--quiet --disable-pip-version-check --retries=2 --timeout=20 --no-deps"
     command = f"-m pip download {options} --only-binary=:all: {VISER} --dest".split()
-    command = [sys.executable, *command, str(folder)]
+    command = [sys.executable, *command, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if not (wheels := list(folder.glob("*.whl"))):
-        lines = done.stderr.splitlines() or ["no reason given"]
-        errors = [line for line in lines if "ERROR" in line or "No module" in line] or lines
-        raise ReplicationError(f"pip cannot download {VISER}: {errors[-1].strip().rstrip('.')}.")
+    if not (wheels := list(Path(folder).glob("*.whl"))):
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ReplicationError(f"pip cannot download {VISER}: {reason}.")
     if sha256_file(wheels[0]) != VISER_SHA256:
         raise ReplicationError(f"The wheel of {VISER} from pip has another sha256 than expected.")
     return wheels[0]
 
 
-def _unpack(wheel: Path, rows: list[Row], folder: Path) -> None:
-    for row in rows:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                content = archive.read(f"viser/client/build/hdri/{Path(row['path']).name}")
-        except Exception as error:  # a damaged or unusual archive raises one of a dozen kinds
-            reason = str(error).rstrip(".") or type(error).__name__
-            raise ReplicationError(f"Cannot unpack the wheel {wheel}: {reason}.") from error
-        (folder / row["path"]).write_bytes(content)
+def _unpack(wheel: Path, rows: list[Row], folder: str) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder, [f"{VISER_FOLDER}/{row['path']}" for row in rows])
+    except Exception as error:  # a damaged or unusual archive raises one of a dozen kinds
+        raise ReplicationError(f"Cannot unpack the wheel {wheel}: {error!r}.") from error
 
 
 def _read_vds(folder: Path) -> dict[str, str]:
@@ -329,15 +307,15 @@ def _read_vds(folder: Path) -> dict[str, str]:
 
 def _link_vds(report: Report, folder: Path, source: Path) -> None:
     """Link (or copy) the trees of a copy of the paper's data set into place."""
-    for target, origin in ((folder / name, source / name) for name in VDS_TREES):
-        if not origin.is_dir() or (target.exists() and target.samefile(origin)):
+    for name in VDS_TREES:
+        target, origin = folder / name, (source / name).resolve()
+        if not origin.is_dir() or target.resolve() == origin:
             continue
         if target.exists() or target.is_symlink():
             raise ReplicationError(f"{target} is there already; remove it to fetch vds anew.")
         try:
-            target.symlink_to(origin.resolve(), target_is_directory=True)
+            target.symlink_to(origin, target_is_directory=True)
         except OSError:  # a file system without links
-            temporary = folder / f".{target.name}.part"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(origin, temporary)
-            os.replace(temporary, target)
+            temporary = folder / f".{name}.part"
+            shutil.copytree(origin, temporary, dirs_exist_ok=True)
+            temporary.rename(target)
