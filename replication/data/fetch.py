@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,9 +33,9 @@ VISER = "viser==1.0.0"  # a wheel on PyPI (29 MB, never installed) that carries 
 VISER_SHA256 = "3be881a60f0295efd8a93df97646bbc04d070ccf8d16d8faf284eb3b70eda6eb"
 VISER_FOLDER = "viser/client/build/hdri"
 VDS = "Google Drive (1i7iTC6t6e_ZhyCq178V3-nN-IS5-5WOe, see siyeong-lee.github.io/hdr_vds_dataset)"
-VDS_TREES = ("train", "test", "train_set", "train_hdr_set", "test_set", "test_hdr_set")
 _FRAME = ("scene", "panorama", "ev", "exposure_time", "path", "pixel_sha256", "recipe")
 _CAMERA = ("full_well", "dark_current", "reset_noise", "read_noise")
+_PANORAMA = ("panorama", "response", "parameters", *_CAMERA, "sha256", "url")
 pooch.get_logger().setLevel("ERROR")
 
 
@@ -51,7 +51,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether all is right, and something is there."""
-        return set(self.found.values()) == {"right"}
+        return {*self.found.values()} == {"right"}
 
     def __str__(self) -> str:
         counts = [f"{[*self.found.values()].count('right')} files right"]
@@ -66,47 +66,37 @@ def fetch(
 ) -> Report:
     """Fetch a data set, or check the one that is there, with progress bars in a terminal.
 
+    Files that cannot be had, written or verified, or a second fetch beside this: ReplicationError.
+
     Args:
         dataset: One of `stacks.DATASETS`.
         source_dir: Folder to take the files from, not the network: for mini with NAME_1k.hdr or the
             viser wheel, for openstacks laid out as openstacks.csv, for vds with the authors' trees.
         root: Folder that holds the data sets; None is `files.data_root()`.
         check: Only verify; list on standard error every file that is missing or differs.
-
-    Raises:
-        ReplicationError: Files cannot be had or written or are not right, or another process fetches.
     """
     folder, hint = stacks.folder_of(dataset, root), stacks.fetch_hint(dataset)
-    if check:
-        report = verify(dataset, root=root)
-        for path in (path for path, state in report.found.items() if state != "right"):
-            print(f"{report.found[path]}: {folder / path}", file=sys.stderr)
-        if not report.ok:
-            raise ReplicationError(f"{report}; {hint}.")
-        return report
     source = None if source_dir is None else Path(source_dir)
     if source is not None and not source.is_dir():
         raise ReplicationError(f"There is no folder {source} to take {dataset} from.")
-    if source is None and dataset == "vds":
+    if source is None and dataset == "vds" and not check:
         raise ReplicationError(f"vds is downloaded by hand from the authors' {VDS}; then {hint}.")
-    report = Report(dataset, folder, _read_vds(source) if dataset == "vds" else {})
     way = {"mini": _fetch_mini, "vds": _link_vds}.get(dataset, _fetch_openstacks)
     try:
-        with locked(folder):
-            way(report, folder, source)
+        with nullcontext() if check else locked(folder):
+            report = verify(dataset, root=root) if check else way(dataset, folder, source)
     except OSError as error:
         raise ReplicationError(f"Cannot fetch to {folder}: {error.strerror or error}.") from error
+    for path, state in report.found.items():
+        if state != "right":
+            print(f"{state}: {folder / path}", file=sys.stderr)
     if not report.ok:
-        raise ReplicationError(f"{source} is no full copy: {report}.")
+        raise ReplicationError(f"{report}; {f'{source} is no full copy' if source else hint}.")
     return report
 
 
 def verify(dataset: str, *, root: Folder = None) -> Report:
-    """Compare every file of a data set with what it should be; ReplicationError if there is none.
-
-    openstacks must have the pixels of its manifest, mini those of its own frames.csv (frames unlike the
-    reference build are only noted, as another machine may round otherwise), vds must be readable.
-    """
+    """Compare every file with the manifest, of mini with its own frames.csv; vds must be readable."""
     folder, hint = stacks.folder_of(dataset, root), stacks.fetch_hint(dataset)
     if dataset == "vds":
         return Report(dataset, folder, _read_vds(folder))
@@ -115,7 +105,11 @@ def verify(dataset: str, *, root: Folder = None) -> Report:
         if not (folder / "frames.csv").is_file():
             raise ReplicationError(f"The data set mini is not in {folder}: {hint}.")
         built, panoramas = stacks.read_csv(folder / "frames.csv", *_FRAME), _panoramas()
-        report.notes += _unlike(built, rows)
+        reference = {row["path"]: row["pixel_sha256"] for row in rows}
+        unlike = [row["path"] for row in built if row["pixel_sha256"] != reference.get(row["path"])]
+        if unlike:
+            words = f"warning: {len(unlike)} of {len(built)} files differ from the reference build"
+            report.notes = [f"{words} (first: {unlike[0]}); another machine may round otherwise"]
         recipes = {row["recipe"] for row in panoramas}
         known = {row["path"]: row["pixel_sha256"] for row in built if row["recipe"] in recipes}
         rows = [row | {"pixel_sha256": known.get(row["path"], "not built")} for row in rows]
@@ -147,52 +141,45 @@ def _bring(row: Row, source: Path, folder: Path) -> str:
     return state
 
 
-def download(url: str, sha256: str, path: Path, *, bar: bool = False) -> Path:
-    """Download a file with pooch, which verifies its SHA-256 and tries four times; return its path.
-
-    A progress bar is shown if `bar` and there is a terminal. ReplicationError says what went wrong.
-    """
+def download(url: str, sha256: str, path: Path, *, bar: bool = False, problem: str = "") -> Path:
+    """Download a file with pooch, four times at most; its errors begin with `problem`."""
     known = {"registry": {path.name: sha256}, "urls": {path.name: url}, "retry_if_failed": 3}
     try:
-        pooch.create(path.parent, "", **known).fetch(
-            path.name, progressbar=bar and sys.stderr.isatty()
-        )
-        return path
+        source = pooch.create(path.parent, "", **known)
+        return Path(source.fetch(path.name, progressbar=bar and sys.stderr.isatty()))
     except OSError as error:  # also what requests raises; its first cause is the clearest
         while error.__context__:
             error = error.__context__
         reason = getattr(error, "strerror", None) or error
     except ValueError:
         reason = "its content has another sha256 than expected"
-    raise ReplicationError(f"Cannot download {url}: {reason}; offline, use a copy with --from DIR.")
+    raise ReplicationError(f"{problem}Cannot download {url}: {reason}; offline, use --from DIR.")
 
 
-def _fetch_openstacks(report: Report, folder: Path, source: Path | None) -> None:
+def _fetch_openstacks(dataset: str, folder: Path, source: Path | None) -> Report:
     def bring(row: Row) -> str:
-        if source:
-            return _bring(row, source, folder)
-        if _state(folder, row) == "right":
-            return "right"
+        if (state := _bring(row, source or folder, folder)) == "right" or source:
+            return state
         with TemporaryDirectory() as temporary:
-            tiff = download(row["url"], row["source_sha256"], Path(temporary, "frame.tif"))
-            pixels = io.read_image(tiff)
+            path = Path(temporary, "frame.tif")
+            pixels = io.read_image(download(row["url"], row["source_sha256"], path))
         if sha256_array(pixels) != row["pixel_sha256"]:
             raise ReplicationError(f"{row['url']} has other pixels than {row['path']} should have.")
         with atomic_path(folder / row["path"]) as temporary:
             Image.fromarray(pixels).save(temporary, lossless=True, method=0, quality=0)
         return "right"
 
-    rows = stacks.manifest(report.dataset)
+    rows = stacks.manifest(dataset)
     with ThreadPoolExecutor(1 if source else 4) as pool:
         states = pool.map(bring, rows)  # cancels what has not begun as soon as one file fails
-        bar = tqdm(states, f"Fetching {report.dataset}", len(rows), unit="file", disable=None)
-        report.found |= {row["path"]: state for row, state in zip(rows, bar, strict=True)}
+        bar = tqdm(states, f"Fetching {dataset}", len(rows), unit="file", disable=None)
+        found = {row["path"]: state for row, state in zip(rows, bar, strict=True)}
+    return Report(dataset, folder, found)
 
 
 def _panoramas() -> list[Row]:
     """Rows of mini.csv, with `path` and with `recipe`, a hash of all that decides how the views look."""
-    numbers = ("panorama", "response", "parameters", "sha256", "url", *_CAMERA)
-    rows = stacks.read_csv(stacks.MANIFESTS / "mini.csv", *numbers)
+    rows = stacks.read_csv(stacks.MANIFESTS / "mini.csv", *_PANORAMA)
     for row in rows:
         facts = sorted((k, v) for k, v in row.items() if k not in ("url", "split", "place"))
         facts = repr([MINI_VERSION, VIEW_SIZE, stacks.STACK_EVS, *facts])
@@ -201,16 +188,7 @@ def _panoramas() -> list[Row]:
     return rows
 
 
-def _unlike(rows: list[Row], reference: list[Row]) -> list[str]:
-    """Note how many files of a mini build differ from the reference build, if any."""
-    known = {row["path"]: row["pixel_sha256"] for row in reference}
-    paths = [row["path"] for row in rows if known.get(row["path"]) != row["pixel_sha256"]]
-    count = f"{len(paths)} of {len(rows)} files differ from the reference build"
-    reason = "as another machine's roundings may make them"
-    return [f"warning: {count} (first: {paths[0]}), {reason}"] if paths else []
-
-
-def _fetch_mini(report: Report, folder: Path, source: Path | None) -> None:
+def _fetch_mini(dataset: str, folder: Path, source: Path | None) -> Report:
     """Get the ten panoramas and photograph the views, scene by scene."""
     panoramas, scenes = _panoramas(), {}
     _get_panoramas(panoramas, folder / "panoramas", source)
@@ -219,27 +197,21 @@ def _fetch_mini(report: Report, folder: Path, source: Path | None) -> None:
             scenes.setdefault(row["scene"], []).append(row)
     views = {f"{row['panorama']}_az{a:03d}": (row, a) for row in panoramas for a in AZIMUTHS}
     for scene, (panorama, azimuth) in tqdm(views.items(), "Building mini", disable=None):
-        old = scenes.get(scene, [])
-        states = {(row["recipe"], _state(folder, row)) for row in old}
-        if len(old) <= len(stacks.STACK_EVS) or states != {(panorama["recipe"], "right")}:
+        states = [(row["recipe"], _state(folder, row)) for row in scenes.get(scene, [])]
+        if states != [(panorama["recipe"], "right")] * (len(stacks.STACK_EVS) + 1):
             scenes[scene] = _build_scene(folder, panorama, scene, azimuth)
             rows = [row for name in views for row in scenes.get(name, [])]
-            table = pd.DataFrame(rows, columns=_FRAME)
             with atomic_path(folder / "frames.csv") as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n")
-    rows = [row for name in views for row in scenes[name]]
-    report.notes += _unlike(rows, stacks.manifest("mini"))
-    paths = [row["path"] for row in rows] + [f"panoramas/{row['path']}" for row in panoramas]
-    report.found |= dict.fromkeys(paths, "right")
+                pd.DataFrame(rows).to_csv(temporary, columns=_FRAME, index=False)
+    return verify("mini", root=folder.parent)
 
 
 def _build_scene(folder: Path, panorama: Row, scene: str, azimuth: int) -> list[Row]:
     """Photograph one view, write its frames and radiance, and return their manifest rows."""
     parameters = tuple(map(float, panorama["parameters"].split()))
     camera = VirtualCamera(panorama["response"], parameters, *(float(panorama[n]) for n in _CAMERA))
-    view = perspective_view(
-        io.read_hdr(folder / "panoramas" / panorama["path"]), azimuth, VIEW_SIZE
-    )
+    pixels = io.read_hdr(folder / "panoramas" / panorama["path"])
+    view = perspective_view(pixels, azimuth, VIEW_SIZE)
     time = camera.meter(view)
     view *= np.float32(time)  # now 1 saturates the sensor at EV 0
     seed = int(hashlib.sha256(f"mini {scene}".encode()).hexdigest()[:12], 16)
@@ -254,50 +226,42 @@ def _build_scene(folder: Path, panorama: Row, scene: str, azimuth: int) -> list[
 
 
 def _get_panoramas(rows: list[Row], folder: Path, source: Path | None) -> None:
-    """Bring the panoramas to their places, each verified: from `source`, the viser wheel or Poly Haven."""
+    """Bring the panoramas to their places: from `source`, or from the viser wheel, else Poly Haven."""
     with TemporaryDirectory() as temporary:
-        scratch = Path(temporary, VISER_FOLDER)
+        scratch, problem = Path(temporary, VISER_FOLDER), ""
         rows = [row for row in rows if _bring(row, source or scratch, folder) != "right"]
+        members = [f"{VISER_FOLDER}/{row['path']}" for row in rows]
         try:
-            wheels = sorted(source.glob("viser-*.whl")) if source else []
-            for wheel in wheels if source or not rows else [_download_wheel(temporary)]:
-                _unpack(wheel, rows, temporary)
-        except ReplicationError as first:
-            if source:
-                raise
-            try:
-                for row in rows:
-                    download(row["url"], row["sha256"], scratch / row["path"], bar=True)
-                    _bring(row, scratch, folder)
-            except ReplicationError as second:
-                raise ReplicationError(f"{str(first).rstrip('.')}; {second}") from second
+            if rows and not source:
+                _download_wheel(temporary)
+            for wheel in Path(source or temporary).glob("viser-*.whl"):
+                zipfile.ZipFile(wheel).extractall(temporary, members)
+        except ReplicationError as error:
+            problem = f"{str(error).rstrip('.')}; "
+        except Exception as error:  # a damaged or unusual archive raises one of a dozen kinds
+            problem = f"Cannot unpack the wheel {wheel}: {error!r}; "
+        if source and problem:
+            raise ReplicationError(problem[:-2] + ".")
         for row in rows:
+            path = scratch / row["path"]
+            if problem:
+                download(row["url"], row["sha256"], path, bar=True, problem=problem)
             if _bring(row, scratch, folder) != "right":
-                words = f"neither the right {row['path']} nor the wheel of {VISER}"
-                raise ReplicationError(f"{source} has {words}.")
+                raise ReplicationError(f"{source} has no right {path.name} and no {VISER} wheel.")
 
 
-def _download_wheel(folder: str) -> Path:
-    """Download the viser wheel with pip into a folder, verify it, and return its path."""
+def _download_wheel(folder: str) -> None:
+    """Download the viser wheel with pip into a folder and verify it."""
     print(f"Downloading the wheel of {VISER} (29 MB) with pip", file=sys.stderr)
     options = "--quiet --disable-pip-version-check --retries=2 --timeout=20 --no-deps"
-    command = f"-m pip download {options} --only-binary=:all: {VISER} --dest".split()
-    command = [sys.executable, *command, folder]
+    options += " --only-binary=:all: --dest"
+    command = [sys.executable, "-m", "pip", "download", *options.split(), folder, VISER]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if not (wheels := list(Path(folder).glob("*.whl"))):
+    if not (wheels := list(Path(folder).glob("viser-*.whl"))):
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ReplicationError(f"pip cannot download {VISER}: {reason}.")
     if sha256_file(wheels[0]) != VISER_SHA256:
         raise ReplicationError(f"The wheel of {VISER} from pip has another sha256 than expected.")
-    return wheels[0]
-
-
-def _unpack(wheel: Path, rows: list[Row], folder: str) -> None:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder, [f"{VISER_FOLDER}/{row['path']}" for row in rows])
-    except Exception as error:  # a damaged or unusual archive raises one of a dozen kinds
-        raise ReplicationError(f"Cannot unpack the wheel {wheel}: {error!r}.") from error
 
 
 def _read_vds(folder: Path) -> dict[str, str]:
@@ -305,9 +269,10 @@ def _read_vds(folder: Path) -> dict[str, str]:
     return {f"{s[1]} EV {ev:+d}": "right" for s in scenes for ev in stacks.load_scene(*s).evs}
 
 
-def _link_vds(report: Report, folder: Path, source: Path) -> None:
+def _link_vds(dataset: str, folder: Path, source: Path) -> Report:
     """Link (or copy) the trees of a copy of the paper's data set into place."""
-    for name in VDS_TREES:
+    report = Report(dataset, folder, _read_vds(source))
+    for name in ("train", "test", "train_set", "train_hdr_set", "test_set", "test_hdr_set"):
         target, origin = folder / name, (source / name).resolve()
         if not origin.is_dir() or target.resolve() == origin:
             continue
@@ -316,6 +281,6 @@ def _link_vds(report: Report, folder: Path, source: Path) -> None:
         try:
             target.symlink_to(origin, target_is_directory=True)
         except OSError:  # a file system without links
-            temporary = folder / f".{name}.part"
-            shutil.copytree(origin, temporary, dirs_exist_ok=True)
-            temporary.rename(target)
+            shutil.copytree(origin, folder / f".{name}.part", dirs_exist_ok=True)
+            (folder / f".{name}.part").rename(target)
+    return report
