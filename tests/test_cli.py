@@ -19,7 +19,8 @@ from PIL import Image
 from replication import __version__, commands, runs
 from replication.__main__ import main
 from replication.data import stacks
-from replication.data.stacks import EVS, dataset_hash, has_split, load_stacks
+from replication.data.stacks import STACK_EVS as EVS
+from replication.data.stacks import dataset_hash, has_split, load_stacks
 from replication.evaluation import radiance as comparison
 from replication.evaluation import rows as report
 from replication.files import ROOT
