@@ -83,61 +83,43 @@ def test_selection(openstacks):
         next(found)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("nosuch",), "Unknown data set 'nosuch'; there are mini, openstacks"),
-        (("hdrps", "testing"), "Unknown split 'testing'; there are train, val, test"),
-        (("hdrps", "val"), "There are no scenes in the data set hdrps, split val"),
-        (("hdrps", "test", ["hill"]), "no scene 'hill' in the data set hdrps, split test"),
-    ],
-)
-def test_wrong_names(openstacks, arguments, words):
-    with pytest.raises(ReplicationError, match=words):
-        load_stacks(*arguments)
-
-
-@pytest.mark.parametrize("dataset", stacks.DATASETS)
-def test_absent_data_name_the_command(tmp_path, dataset):
-    with pytest.raises(ReplicationError, match=r"run `python -m replication fetch \w+") as info:
-        load_stacks(dataset, root=tmp_path)
+def fails(words, function, *arguments, **options):
+    with pytest.raises(ReplicationError, match=words) as info:
+        function(*arguments, **options)
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", r"Cannot read the EV \+1 picture of hdrps scene lake .*is empty"),
-        (None, r"Cannot read the EV \+1 picture of hdrps scene lake .*no file"),
-        (b"RIFF", r"Cannot read the EV \+1 picture of hdrps scene lake .*damaged"),
-        ((5, 8, 3), r"\+1 picture of hdrps scene lake is \(5, 8, 3\), but EV \+0 is \(6, 8, 3\)"),
-    ],
-)
-def test_faulty_frames(openstacks, content, words):
-    path = openstacks / "hdrps/lake/ev+1.webp"
+def test_wrong_names_and_absent_data(openstacks, tmp_path):
+    fails("Unknown data set 'nosuch'; there are mini, openstacks", load_stacks, "nosuch")
+    fails("Unknown split 'x'; there are train, val, test", load_stacks, "hdrps", "x")
+    fails("There are no scenes in the data set hdrps, split val", load_stacks, "hdrps", "val")
+    fails("no scene 'hill' in the data .* split test", load_stacks, "hdrps", "test", ["hill"])
+    for dataset in stacks.DATASETS:
+        hint = r"run `python -m replication fetch \w+"
+        fails(hint, load_stacks, dataset, root=tmp_path / "nowhere")
+
+
+def test_faulty_frames(openstacks):
+    path, where = openstacks / "hdrps/lake/ev+1.webp", r"EV \+1 picture of hdrps scene lake"
+    save(path, picture(height=5), lossless=True)
+    fails(where + r" is \(5, 8, 3\), but EV \+0 is \(6, 8, 3\)", load_stacks, "hdrps")
+    path.write_bytes(path.read_bytes()[:60])
+    fails(f"Cannot read the {where} .*damaged", load_stacks, "hdrps")
     path.unlink()
-    if isinstance(content, tuple):
-        save(path, np.zeros(content, np.uint8), lossless=True)
-    elif content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ReplicationError, match=words):
-        load_stacks("hdrps")
+    fails(f"Cannot read the {where} .*no file", load_stacks, "hdrps")
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
+def test_faulty_manifests(openstacks):
+    path, where = openstacks.parent / "openstacks.csv", r"the manifest .*openstacks\.csv: .*"
+    for content, words in (
         (b"dataset,scene\n\xff\xfe,x\n", "'utf-8' codec can't decode"),
         (b"dataset,scene,split,ev\nhdrps,hill,train,0\n", "a row has no path"),
         (b"dataset,scene,split,ev,path\nhdrps,hill\n", "a row has no split"),
-        (None, "No such file"),
-    ],
-)
-def test_faulty_manifests(openstacks, content, words):
-    path = openstacks.parent / "openstacks.csv"
-    path.write_bytes(content) if content else path.unlink()
-    with pytest.raises(ReplicationError, match=rf"manifest .*openstacks\.csv: .*{words}"):
-        load_stacks("hdrps")
+    ):
+        path.write_bytes(content)
+        fails(where + words, load_stacks, "hdrps")
+    path.unlink()
+    fails(where + "No such file", load_stacks, "hdrps")
 
 
 @pytest.fixture
@@ -166,23 +148,17 @@ def test_radiance_is_exact_and_split_is_the_panoramas(mini):
     np.testing.assert_array_equal(radiance[0, 0], np.float32([1e-20, 1 / 3, 1e20]))
     np.testing.assert_array_equal(radiance[1], np.full((8, 3), 0.1, np.float32))
     (mini / "mini.csv").write_text("panorama,split\nhall,train\n")
-    with pytest.raises(ReplicationError, match=r"The panorama park is not in mini\.csv"):
-        manifest("mini")
+    fails(r"The panorama park is not in mini\.csv", manifest, "mini")
 
 
-@pytest.mark.parametrize(
-    ("radiance", "words"),
-    [
-        (np.full((6, 8, 3), np.nan, np.float32), "of mini scene park_az000 has NaN or infinite"),
-        (np.ones((4, 4, 3), np.float32), r"of mini scene park_az000 is \(4, 4, 3\)"),
-        (None, "Cannot read the radiance of mini scene park"),
-    ],
-)
-def test_faulty_radiance(mini, radiance, words):
-    path = mini / "mini/park_az000/radiance.exr"
-    path.unlink() if radiance is None else save_exr(path, radiance)
-    with pytest.raises(ReplicationError, match=words):
-        load_stacks("mini", "test", root=mini)
+def test_faulty_radiance(mini):
+    path, where = mini / "mini/park_az000/radiance.exr", "radiance of mini scene park_az000"
+    save_exr(path, np.full((6, 8, 3), np.nan, np.float32))
+    fails(where + " has NaN or infinite values", load_stacks, "mini", "test", root=mini)
+    save_exr(path, np.ones((4, 4, 3), np.float32))
+    fails(where + r" is \(4, 4, 3\)", load_stacks, "mini", "test", root=mini)
+    path.unlink()
+    fails(f"Cannot read the {where}", load_stacks, "mini", "test", root=mini)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +193,7 @@ def test_place_of_every_scene():
         assert place_of(dataset, scene) == known.pop(scene, scene)
     assert not known
     assert place_of("vds", "train-t01") == "train-t01"
-    with pytest.raises(ReplicationError, match="'vds' has no manifest"):
-        manifest("vds")
+    fails("'vds' has no manifest", manifest, "vds")
 
 
 @pytest.fixture(params=["/set", "_set"])
@@ -252,8 +227,7 @@ def test_both_layouts_of_vds(vds):
         else:
             assert stack.radiance is None
     (vds / "t02/t02_-1EV_true.jpg.png").unlink()
-    with pytest.raises(ReplicationError, match=r"EV -1 picture of vds scene test-t02 .*t02_-1EV"):
-        load_stacks("vds")
+    fails("EV -1 picture of vds scene test-t02 .*t02_-1EV", load_stacks, "vds")
 
 
 def test_training_opens_no_test_picture(vds, tmp_path, monkeypatch):
@@ -302,58 +276,44 @@ def test_neighbours_and_orientation(tmp_path):
     assert image[0].mean() < 5 < 250 < image[-1].mean()
 
 
-@pytest.mark.parametrize(
-    ("names", "evs"),
-    [
-        (("ev-3.png", "EV+0.png", "ev3.bmp"), [-3, 0, 3]),
-        (("t01_-2EV_true.jpg.png", "t01_0EV_true.jpg.png", "lake_ev2.tif"), [-2, 0, 2]),
-    ],
-)
-def test_names_with_ev(tmp_path, names, evs):
-    for ev, name in zip(evs, names, strict=True):
-        save(tmp_path / name, picture(ev))
+@pytest.mark.parametrize("name", ["ev+2.png", "EV2.bmp", "t01_2EV_true.jpg.png", "lake_ev2.tif"])
+def test_names_with_ev(tmp_path, name):
+    for ev, file in ((-2, "ev-2.png"), (0, "ev+0.png"), (2, name)):
+        save(tmp_path / file, picture(ev))
     stack = read_folder(tmp_path)
-    assert list(stack.images) == evs
-    np.testing.assert_array_equal(stack.images[evs[2]], picture(evs[2]))
+    assert list(stack.images) == [-2, 0, 2]
+    np.testing.assert_array_equal(stack.images[2], picture(2))
 
 
 @pytest.mark.parametrize("name", ["revolver7.png", "ev0.5.png", "x_0.5EV.png", "IMG_1234.png"])
 def test_names_without_ev(tmp_path, name):
-    for file in ("ev0.png", name):
-        save(tmp_path / file, picture())
-    with pytest.raises(ReplicationError, match=r"need EXIF data .* or names .*\.png have no F-num"):
-        read_folder(tmp_path)
+    save(tmp_path / "ev0.png", picture())
+    save(tmp_path / name, picture())
+    fails(r"need EXIF data .* or names .*\.png have no F-number", read_folder, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("speeds", "words"),
-    [
-        ((60, 59, 30), "of the same exposure: EV"),
-        ((60, 60 / 2**0.5), "not whole stops apart: EV"),
-        ((60, 30, 7.5), "not evenly spaced: EV"),
-    ],
-)
-def test_odd_brackets(tmp_path, speeds, words):
-    bracket(tmp_path, {f"{speed:.0f}.jpg": (4, 1 / speed, 100) for speed in speeds})
-    with pytest.raises(ReplicationError, match=words):
-        read_folder(tmp_path)
+def test_odd_brackets(tmp_path):
+    for words, *speeds in (
+        ("of the same exposure: EV", 60, 59, 30),
+        ("not whole stops apart: EV", 60, 60 / 2**0.5),
+        ("not evenly spaced: EV", 60, 30, 7.5),
+    ):
+        folder = tmp_path / words
+        bracket(folder, {f"{speed:.0f}.jpg": (4, 1 / speed, 100) for speed in speeds})
+        fails(words, read_folder, folder)
 
 
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({}, "There is no folder"),
-        ({"ev+0.png": 6}, r"at least two photos; .* has 1"),
-        ({"ev+0.png": 6, "ev+1.png": 4}, r"EV \+1 picture of folder scene a is \(4, 8, 3\)"),
-        ({"ev+1.png": 6, "ev+2.png": 6}, "folder scene a has no EV 0"),
-        ({"ev+1.png": 6, "EV1.png": 6}, r"both named EV \+1"),
-    ],
-)
-def test_other_bad_folders(tmp_path, files, words):
-    for name, height in files.items():
-        save(tmp_path / "a" / name, picture(height=height))
-    with pytest.raises(ReplicationError, match=words):
-        read_folder(tmp_path / "a")
+def test_other_bad_folders(tmp_path):
+    fails("There is no folder", read_folder, tmp_path / "0")
+    for folder, words, *files in (
+        ("1", r"at least two photos; .* has 1", ("ev+0.png", 6)),
+        ("2", r"EV \+1 picture of folder scene 2 is \(4", ("ev+0.png", 6), ("ev+1.png", 4)),
+        ("3", "folder scene 3 has no EV 0", ("ev+1.png", 6), ("ev+2.png", 6)),
+        ("4", r"both named EV \+1", ("ev+1.png", 6), ("EV1.png", 6)),
+    ):
+        for name, height in files:
+            save(tmp_path / folder / name, picture(height=height))
+        fails(words, read_folder, tmp_path / folder)
 
 
 def test_data_set_hash_depends_on_everything_but_the_order():
@@ -368,5 +328,5 @@ def test_data_set_hash_depends_on_everything_but_the_order():
     others = [make("c", value=7), make("b", value=8), make("b", split="test", value=7)]
     others += [make("b", value=7, radiance=np.ones((2, 2, 3), np.float32))]
     assert len({dataset_hash([a, other]) for other in others} | {digest, dataset_hash([a])}) == 6
-    with pytest.raises(ReplicationError, match=r"EV \+1 picture of d scene s must be uint8"):
-        ExposureStack("d", "s", "", {0: picture(), 1: picture() / 255})
+    frames = {0: picture(), 1: picture() / 255}
+    fails(r"EV \+1 picture of d scene s must be uint8", ExposureStack, "d", "s", "", frames)
