@@ -754,7 +754,7 @@ def test_fetch_and_check(tmp_path, monkeypatch, capsys):
     (source / "train_set/t01/t01_1EV_true.jpg.png").unlink()
     capsys.readouterr()
     assert main(["fetch", "vds", "--check"]) == 2
-    assert "error: vds in" in capsys.readouterr().err
+    assert "Cannot read the EV +1 picture of vds scene train-t01" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------- evaluate and compare

@@ -12,7 +12,7 @@ from replication.data.exposure import (
     middle_exposure,
     relative_ev,
 )
-from replication.files import ReplicationError
+from tests.test_stacks import fails
 
 
 def test_eq_1_by_hand():
@@ -33,18 +33,11 @@ def test_signs_as_printed_and_of_the_light(settings, printed, light):
 
 
 @pytest.mark.parametrize("function", [exposure_value, relative_ev])
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ((0, 1, 100), "F-number"),
-        ((4, -1, 100), "exposure time"),
-        ((4, 1, np.nan), "ISO speed"),
-        ((4, np.inf, 100), "exposure time"),
-    ],
-)
-def test_bad_settings(function, settings, name):
-    with pytest.raises(ReplicationError, match=f"The {name} must be a positive number"):
-        function(*settings)
+def test_bad_settings(function):
+    fails("The F-number must be a positive number", function, 0, 1, 100)
+    fails("The exposure time must be a positive number", function, 4, -1, 100)
+    fails("The exposure time must be a positive number", function, 4, np.inf, 100)
+    fails("The ISO speed must be a positive number", function, 4, 1, np.nan)
 
 
 def save_photo(path, settings):
@@ -70,13 +63,10 @@ def test_exif(tmp_path, tags, settings):
 
 def test_exif_that_is_missing_or_unreadable(tmp_path):
     photo = save_photo(tmp_path / "a.jpg", {0x829A: 1 / 125, 0x829D: 0})
-    with pytest.raises(ReplicationError, match=r"a\.jpg have no F-number and no ISO speed\."):
-        exif_exposure(photo)
+    fails(r"a\.jpg have no F-number and no ISO speed\.", exif_exposure, photo)
     photo.write_text("no picture")
-    with pytest.raises(ReplicationError, match=r"Cannot read the photo .*a\.jpg: cannot identify"):
-        exif_exposure(photo)
-    with pytest.raises(ReplicationError, match="No such file"):
-        exif_exposure(tmp_path / "b.jpg")
+    fails(r"Cannot read the photo .*a\.jpg: cannot identify", exif_exposure, photo)
+    fails("No such file", exif_exposure, tmp_path / "b.jpg")
 
 
 def test_entropy_limits():
@@ -103,9 +93,6 @@ def test_the_even_frame_of_a_bracket():
 
 def test_no_middle_exposure():
     frames = [np.zeros((2, 2), np.uint8)] * 6
-    with pytest.raises(ReplicationError, match="6 frames have no middle one with 3 on each side"):
-        middle_exposure(frames, neighbours=3)
-    with pytest.raises(ReplicationError, match="0 frames"):
-        middle_exposure([])
-    with pytest.raises(ReplicationError, match="8-bit grey or RGB image, not float64"):
-        middle_exposure([np.zeros((2, 2))])
+    fails("6 frames have no middle one with 3 on each", middle_exposure, frames, neighbours=3)
+    fails("0 frames", middle_exposure, [])
+    fails("8-bit grey or RGB image, not float64", middle_exposure, [np.zeros((2, 2))])

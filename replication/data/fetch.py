@@ -25,7 +25,6 @@ from replication.files import ReplicationError, atomic_path, locked, sha256_arra
 from replication.hdr import io
 
 Folder, Row = stacks.Folder, dict[str, str]
-
 VIEW_SIZE = (384, 256)  # of mini; at 90 degrees about the panoramas' own resolution
 AZIMUTHS = (0, 90, 180, 270)  # of its views in degrees; they go once around without overlap
 MINI_VERSION = 1  # to be raised when the way mini is built changes
@@ -48,10 +47,7 @@ class Report:
     found: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def ok(self) -> bool:
-        """Whether all is right, and something is there."""
-        return {*self.found.values()} == {"right"}
+    ok = property(lambda self: {*self.found.values()} == {"right"}, doc="Whether all is right.")
 
     def __str__(self) -> str:
         counts = [f"{[*self.found.values()].count('right')} files right"]
@@ -107,9 +103,10 @@ def verify(dataset: str, *, root: Folder = None) -> Report:
         built, panoramas = stacks.read_csv(folder / "frames.csv", *_FRAME), _panoramas()
         reference = {row["path"]: row["pixel_sha256"] for row in rows}
         unlike = [row["path"] for row in built if row["pixel_sha256"] != reference.get(row["path"])]
-        if unlike:
-            words = f"warning: {len(unlike)} of {len(built)} files differ from the reference build"
-            report.notes = [f"{words} (first: {unlike[0]}); another machine may round otherwise"]
+        words = (
+            f"warning: {len(unlike)} of {len(built)} files differ from the reference build (first:"
+        )
+        report.notes += [f"{words} {path}); machines may round otherwise" for path in unlike[:1]]
         recipes = {row["recipe"] for row in panoramas}
         known = {row["path"]: row["pixel_sha256"] for row in built if row["recipe"] in recipes}
         rows = [row | {"pixel_sha256": known.get(row["path"], "not built")} for row in rows]
