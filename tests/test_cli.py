@@ -19,7 +19,8 @@ from PIL import Image
 from replication import __version__, commands, runs
 from replication.__main__ import main
 from replication.data import stacks
-from replication.data.stacks import EVS, dataset_hash, has_split, load_stacks
+from replication.data.stacks import STACK_EVS as EVS
+from replication.data.stacks import dataset_hash, has_split, load_stacks
 from replication.evaluation import radiance as comparison
 from replication.evaluation import rows as report
 from replication.files import ROOT
@@ -753,7 +754,7 @@ def test_fetch_and_check(tmp_path, monkeypatch, capsys):
     (source / "train_set/t01/t01_1EV_true.jpg.png").unlink()
     capsys.readouterr()
     assert main(["fetch", "vds", "--check"]) == 2
-    assert "error: vds in" in capsys.readouterr().err
+    assert "Cannot read the EV +1 picture of vds scene train-t01" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------- evaluate and compare
