@@ -27,7 +27,7 @@ from replication.images import to_uint8
 from replication.model import PerChannel, ShallowNetwork, SubNetwork
 from replication.provenance import code_version
 from replication.reconstruct import infer_exposure
-from replication.train import Recipe, evs_needed, read_log, seeded, train
+from replication.train import Recipe, _check_same, evs_needed, read_log, seeded, train
 from replication.weights import load_weights, save_weights, weights_path
 
 BASE = {"batch_size": 8, "schedule": "cosine", "frozen_norm": 0.9, "flips": True}
@@ -211,28 +211,19 @@ def _trained(task: _Task, training: Sequence[ExposureStack]) -> dict[int, nn.Mod
     for group in groups:
         if all(paths[n].exists() for n in group):
             for n in group:
-                _check_training(paths[n], load_weights(networks[n], paths[n]), facts)
+                _check_same(paths[n], load_weights(networks[n], paths[n]), facts)
             continue
         images = [{n: stack.images[ev] for n, ev in evs.items()} for stack in training]
         patches = PatchSet(images, evs_needed(group), device=task.device)
         name, chosen = f"ev{evs[group[-1]]:+d}", {n: networks[n] for n in group}
-        options = {"log_every": max(25, task.recipe.steps // 1000)}  # a long run keeps a small log
-        options["label"] = f"{task.name} seed {task.seed} {name}"
-        final = train(chosen, patches, task.recipe, task.folder / name, **options)
+        label, into = f"{task.name} seed {task.seed} {name}", task.folder / name
+        final = train(chosen, patches, task.recipe, into, facts=facts, label=label)
         for n in group:
             save_weights(networks[n], paths[n], facts | {"code_version": code_version()})
         final.unlink()
     for network in networks.values():  # the same memory format whether just trained or loaded
         network.eval().to(task.device, memory_format=torch.channels_last)
     return {evs[n]: network for n, network in networks.items()}
-
-
-def _check_training(path: Path, metadata: Mapping, facts: Mapping) -> None:
-    """ReplicationError if the metadata of a weights file say that it was trained in another way."""
-    if different := [key for key, value in facts.items() if metadata.get(key) != value]:
-        raise ReplicationError(
-            f"{path} was trained in another way ({', '.join(different)}); choose another folder."
-        )
 
 
 def _infer(stack: ExposureStack, networks: Mapping[int, nn.Module], device: str) -> dict:
