@@ -78,7 +78,8 @@ def test_rows_are_complete_and_come_back_the_same(made, tmp_path):
     pd.testing.assert_frame_equal(found, rows.read_rows(study(tmp_path / "b", **options)))
     logs = pd.read_csv(tmp_path / "a" / "table2_logs.csv")
     assert set(logs["ev"] + 10 * (logs["method"] == "chain")) == {11, 12, 13, 3}
-    assert set(logs.groupby(["method", "seed"])["patches"].sum()) == {24}
+    ends = logs.groupby(["method", "seed", "ev"])["patches"].max()
+    assert set(ends.groupby(["method", "seed"]).sum()) == {24}
 
 
 def test_a_finished_study_is_neither_trained_nor_scored_again(made, tmp_path, monkeypatch):
@@ -143,7 +144,7 @@ def test_jointly_trained_networks_share_one_training(made, tmp_path):
         ({"contenders": ["deep"]}, "Unknown contender of table2 'deep'; known are chain, shallow"),
         ({"seeds": 0}, "The number of seeds must be at least 1, not 0"),
         ({"jobs": 0}, "The number of processes must be at least 1, not 0"),
-        ({"patches": 2}, "1 <= batch_size <= patches"),
+        ({"patches": 2}, "batch_size"),
         ({"precision": "int8"}, "int8"),
         ({"recipe": "secret"}, "Unknown recipe 'secret'; known are reference, paper"),
         ({"device": "nonsense"}, "nonsense"),
@@ -156,28 +157,23 @@ def test_wrong_orders_are_refused_before_any_work(tmp_path, options, sentence):
 
 
 def test_the_device_reaches_patches_networks_and_inference(made, tmp_path, monkeypatch):
-    trained_on, real = [], ablation.PatchSet
-    record = lambda *a, device: trained_on.append(device) or real(*a, device=device)  # noqa: E731
-    monkeypatch.setattr(ablation, "PatchSet", record)
-    study(tmp_path, contenders=["single"], device="cpu:0")
-    assert trained_on == ["cpu:0"]
-    for path in tmp_path.rglob("rows.csv"):
-        path.unlink()
-    used = []
+    used, patches = [], ablation.PatchSet
 
     def infer(image, network, *, device):
         used.append((next(network.parameters()).device.type, device))
         return image / 255
 
     def look(network, images):
-        used.extend((image.device.type, next(network.parameters()).device.type) for image in images)
+        used.extend((next(network.parameters()).device.type, image.device.type) for image in images)
         return [{"block": "r4"}]
 
+    record = lambda *a, device: used.append(("meta", device)) or patches(*a, device="cpu")  # noqa: E731
     monkeypatch.setattr(ablation, "choose_device", lambda _: torch.device("meta"))  # holds no data
+    monkeypatch.setattr(ablation, "PatchSet", record)
     monkeypatch.setattr(ablation, "infer_exposure", infer)
     monkeypatch.setattr(ablation, "activation_rows", look)
     study(tmp_path, contenders=["single"])
-    assert used == [("meta", "meta")] * 3  # two training images looked at, one test image inferred
+    assert used == [("meta", "meta")] * 4  # patches, two training images looked at, one test image
 
 
 def test_mirrored_networks_have_mirrored_activations():

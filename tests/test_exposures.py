@@ -63,7 +63,7 @@ def test_what_a_row_says():
     size = dict(width=170, height=163, data_range=255, border=0, protocol=fidelity.PROTOCOL)
     hashes = dict(weights_hash="abc", data_hash=sha256_array(stack.images[2])[:12])
     assert row == names | size | hashes | {"code_version": code_version()}
-    with pytest.raises(ReplicationError, match="at least 161 pixels"):  # MS-SSIM's
+    with pytest.raises(ReplicationError, match="161"):  # MS-SSIM's
         exposure_rows([make_stack(size=(160, 200))], [identity()])
 
 

@@ -147,15 +147,16 @@ def test_evaluate_computes_where_it_is_told_to(stack, weights_folder, tmp_path, 
 
     def watch(module, name):
         real = getattr(module, name)
-        called = lambda *a, device, **o: devices.append(device) or real(*a, device=device, **o)  # noqa: E731
+        called = lambda *a, device, **o: devices.append(device) or real(*a, device="cpu", **o)  # noqa: E731
         monkeypatch.setattr(module, name, called)
 
     for module, name in ((radiance, "reconstruct"), (metrics, "hdrvdp2"), (metrics, "drim")):
         watch(module, name)
+    monkeypatch.setattr(radiance, "choose_device", lambda name: torch.device(name or "cpu"))
     monkeypatch.setattr(radiance, "load_stacks", lambda dataset, split: [stack])
-    path = radiance.evaluate("made", tmp_path, weights=weights_folder, jobs=1, device="cpu:0")
+    path = radiance.evaluate("made", tmp_path, weights=weights_folder, jobs=1, device="meta")
     table = rows.read_rows(path)
-    assert devices == [torch.device("cpu:0")] * (2 * len(table) + 1)
+    assert devices == [torch.device("meta")] * (2 * len(table) + 1)
     assert [p.name for p in (tmp_path / "rows").iterdir()] == ["made_one.csv"]
     with pytest.raises(ReplicationError, match="at least 1, not 0"):
         radiance.evaluate("nowhere", tmp_path, weights=tmp_path / "none", jobs=0)
