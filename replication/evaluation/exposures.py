@@ -81,10 +81,9 @@ def exposure_row(stack: ExposureStack, method: Method, ev: int, table: str, vers
 
 
 def gain_map(truth: Images, images: Images, baseline: Images) -> np.ndarray:
-    """Where images are nearer to the truth than a baseline's: float32 (H, W) in levels of 255.
+    """Absolute error of a baseline minus that of `images`, mean over RGB and their EVs but 0: (H, W).
 
-    Absolute error of the baseline minus that of the images, mean over RGB and the EVs of `images` but 0;
-    each argument maps EV -> uint8 (H, W, 3).
+    In levels of 255, positive where the images are nearer. Arguments map EV -> uint8 (H, W, 3).
     """
     gains = []
     for ev in images.keys() - {0}:

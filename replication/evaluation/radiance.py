@@ -1,8 +1,4 @@
-"""HDR images against the true one: the per-image rows of Table 5, and Figure 7 (Section 6.2).
-
-One protocol judges all (:data:`PROTOCOL`, DEVIATIONS D32). Methods that know only the photo come first;
-rows that use the truth, to show how much better a method could be, come last.
-"""
+"""HDR images against the true one: the per-image rows of Table 5, and Figure 7 (Section 6.2, D32)."""
 
 from __future__ import annotations
 
@@ -29,20 +25,16 @@ from replication.provenance import code_version, usable_cores
 from replication.reconstruct import load_chain, merge_stack, reconstruct
 from replication.weights import WEIGHTS, chain_hash
 
-PIXELS_PER_DEGREE = metrics.pixels_per_degree(
-    paper.DISPLAY_DIAGONAL_INCHES, paper.DISPLAY_RESOLUTION, paper.VIEWING_DISTANCE_M
-)
-"""Of the paper's display: 33.5102139115."""
-
+_DISPLAY = paper.DISPLAY_DIAGONAL_INCHES, paper.DISPLAY_RESOLUTION, paper.VIEWING_DISTANCE_M
+PIXELS_PER_DEGREE = metrics.pixels_per_degree(*_DISPLAY)  # 33.5102139115
 DARKEST = 1e-5  # floor of the luminance in the log error, cd/m2: HDR-VDP-2's eye sees nothing below
 FIGURE7_METHODS = ("masia", "kovaleski_oliveira", "huo", "tone_curve", "deep_chain")
-"""The paper's four and the baseline that it does not have."""
 _VISION = "rgb-bt.709", PIXELS_PER_DEGREE
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 def compare_protocol(photo: str | Path | None = None, absolute: bool = False) -> str:
-    """What the scores depend on: those of :func:`compare`; those of Table 5 with a photo."""
+    """What the scores of :func:`compare` depend on; with a photo, also those of Table 5."""
     scale = "ground truth: 99.9th luminance percentile = 1000 cd/m2; test: same mean luminance"
     scale = "both in cd/m2 as they are" if absolute else scaling.PROTOCOL if photo else scale
     return (
@@ -54,7 +46,6 @@ def compare_protocol(photo: str | Path | None = None, absolute: bool = False) ->
 
 
 PROTOCOL = compare_protocol("EV 0")
-"""What the numbers of Table 5 depend on; in every row."""
 
 
 def trained_on(weights: str | Path | None = None) -> str:
@@ -95,17 +86,21 @@ def truth_methods(trained_on: str = "hdrps") -> list[Method]:
         Method("true_response", _true_response),
         Method("true_response_kovaleski_oliveira", partial(_true_response, expanded=True)),
         Method("oracle_curve", _oracle_curve),
-        Method("three_frames", _three_frames),
+        Method("three_frames", partial(_merged, evs=(-1, 0, 1))),
         Method("truth_where_clipped", partial(_truth_where_clipped, curves=curves), learnt),
     ]
 
 
 def _from_photo(expand: Callable, stack: ExposureStack, **options) -> np.ndarray:
-    return expand(stack.images[0], **options)
+    return np.asarray(expand(stack.images[0], **options), np.float32)
 
 
 def _linearised(ldr: np.ndarray) -> np.ndarray:
-    return linearise(ldr)[0].astype(np.float32)
+    return linearise(ldr)[0]
+
+
+def _merged(stack: ExposureStack, evs: Iterable[int]) -> np.ndarray:
+    return merge_stack({ev: stack.images[ev] for ev in evs})
 
 
 def _true_response(stack: ExposureStack, expanded: bool = False) -> np.ndarray:
@@ -120,10 +115,6 @@ def _true_response(stack: ExposureStack, expanded: bool = False) -> np.ndarray:
 def _oracle_curve(stack: ExposureStack) -> np.ndarray:
     curves = tone_curve.fit([stack.images], [ev for ev in stack.evs if ev])
     return tone_curve.expand(stack.images[0], curves)
-
-
-def _three_frames(stack: ExposureStack) -> np.ndarray:
-    return merge_stack({ev: stack.images[ev] for ev in (-1, 0, 1)})
 
 
 def _truth_where_clipped(stack: ExposureStack, curves: dict[int, np.ndarray]) -> np.ndarray:
@@ -198,8 +189,7 @@ def comparison_rows(
     """Score every method on every scene (Table 5).
 
     Args:
-        stacks: Scenes with seven exposures, which are merged into the truth; the order of the rows.
-        methods: They give HDR images.
+        stacks, methods: Scenes with seven exposures, whose merge is the truth; ways to an HDR image.
         folder: Keeps the rows of each finished scene, which are used again if nothing has changed.
         jobs, device: As in :func:`evaluate`, but one process by default.
     """

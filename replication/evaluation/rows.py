@@ -59,12 +59,9 @@ PROTOCOL = {
     "data_hash": "SHA-256 of the true image, of all exposures where HDR images are compared (prefix)",
     "code_version": "what replication.provenance.code_version() says",
 }
-_OPTIONAL = {
-    "recipe": "how the weights were trained, in a few words, or none",
-    "protocol": "anything else that a metric depends on",
-}
-ROW_COLUMNS = KEYS | METRICS | PROTOCOL | _OPTIONAL
-"""Column -> meaning, in the order of the CSV; one metric at least must be there."""
+ROW_COLUMNS = KEYS | METRICS | PROTOCOL | {"recipe": "how the weights were trained, or none"}
+ROW_COLUMNS |= {"protocol": "anything else that a metric depends on"}
+"""Column -> meaning, in the order of the CSV; recipe, protocol and all metrics but one may be absent."""
 
 MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped_fully")
 """Metrics that some images do not have; their means are over the images that have them."""
@@ -75,10 +72,10 @@ _ORDER = ("table", "dataset", "split", "method", "ev", "scaling", "seed", "scene
 
 @dataclass(frozen=True)
 class Method:
-    """A way to infer images from a scene: a name in the tables, a function, the hash of what it learnt.
+    """A way to infer images: a name in the tables, a function, the hash of what it learnt.
 
-    `run` takes a stack. It gives {ev: image (H, W, 3) in 0..255} for the tables of exposures; for Table 5
-    an HDR image, float32 (H, W, 3) in any unit, and there it must be picklable.
+    `run` gives {ev: image (H, W, 3) in 0..255} in the tables of exposures; in Table 5 it is picklable and
+    gives an HDR image, float32 (H, W, 3) in any unit.
     """
 
     name: str
@@ -95,10 +92,9 @@ def base_row(stack: ExposureStack, method: Method, **own: Any) -> dict[str, Any]
 
 
 def kept_rows(path: str | Path, expected: Iterable[Mapping[str, Any]]) -> pd.DataFrame | None:
-    """Rows of an earlier run in `path` if they are what would be computed now, else None.
+    """Rows of an earlier run in `path`, if they are what would be computed now; else None.
 
-    They are if all columns but the metrics (so data, method, weights, code, protocol) equal those of
-    `expected`, from :func:`base_row`, and the code is no edited working tree.
+    All but the metrics must equal `expected` (:func:`base_row`), and the code be no edited working tree.
     """
     try:
         rows = read_rows(path)
@@ -133,7 +129,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
         raise ReplicationError(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, pd.errors.ParserWarning) as error:
         raise ReplicationError(
-            f"{path} is not a CSV table: {' '.join(f'{error}'.split())}"
+            f"{path} is not a CSV table: {f'{error}'.splitlines()[0]}"
         ) from error
     return _checked(frame, path)
 
@@ -159,20 +155,18 @@ def _checked(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
 
 def _typed(column: pd.Series, where: str | Path) -> pd.Series:
     """Return the column as texts, float64 or int64; refuse empty cells and NaN."""
-    whole, kind = column.name in _WHOLE, "a text"
+    name, whole, kind = column.name, column.name in _WHOLE, "a text"
     bad = np.array([not isinstance(value, str) or not value.strip() for value in column])
     values = column.astype(str)
-    if whole or column.name in METRICS or column.name == "data_range":
+    if whole or name in METRICS or name == "data_range":
         kind = "a whole number" if whole else "a number"
         values = pd.to_numeric(column, errors="coerce").astype(float)
         bad = values.isna().to_numpy() | (whole and values.mod(1).ne(0).to_numpy())  # inf, too
-        if column.name in MAY_BE_EMPTY:
+        if name in MAY_BE_EMPTY:
             bad &= [str(value).strip().lower() not in ("", "nan") for value in column]
     if bad.any():
         row, value = bad.argmax() + 1, column.tolist()[bad.argmax()]
-        raise ReplicationError(
-            f"{where}: row {row}, column {column.name}: {value!r} is not {kind}."
-        )
+        raise ReplicationError(f"{where}: row {row}, column {name}: {value!r} is not {kind}.")
     return values.astype("int64") if whole else values
 
 
