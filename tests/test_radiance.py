@@ -178,10 +178,8 @@ def test_compare_scales_by_the_photo_or_not_at_all(files):
     pair, photo = (files / "a.exr", files / "b.exr"), files / "photo.png"
     plain = radiance.compare(*pair, maps=files / "maps")
     assert sorted(p.name for p in (files / "maps").iterdir()) == ["a_drim.png", "a_hdrvdp2.png"]
-    by_photo, absolute = (
-        radiance.compare(*pair, photo=photo),
-        radiance.compare(*pair, absolute=True),
-    )
+    options = {"photo": photo}, {"absolute": True}
+    by_photo, absolute = (radiance.compare(*pair, **one) for one in options)
     assert (by_photo["clipped_share"], "clipped_share" in plain) == (0.25, False)
     assert len({one["pu21_psnr"] for one in (plain, by_photo, absolute)}) == 3
     seen = metrics.hdrvdp2(*map(io.read_hdr, pair), "rgb-bt.709", 33.5102139115)
@@ -191,16 +189,20 @@ def test_compare_scales_by_the_photo_or_not_at_all(files):
     assert "both in cd/m2 as they are" in radiance.compare_protocol(absolute=True)
 
 
+@pytest.mark.filterwarnings("error")
 def test_compare_names_the_file_that_is_wrong(files):
     good = io.read_hdr(files / "a.exr")
     holes = np.where(np.arange(64)[:, None] == 5, np.nan, good)
-    for name, image in {"holes": holes, "small": good[:-1], "tiny": good[:16, :16]}.items():
-        header, channels = {"compression": OpenEXR.ZIP_COMPRESSION}, {"RGB": image.copy()}
+    made = {"holes": holes, "small": good[:-1], "tiny": good[:16, :16], "huge": good * 0 + 3e38}
+    for name, image in made.items():
+        header, channels = {"compression": OpenEXR.ZIP_COMPRESSION}, {"RGB": np.float32(image)}
         OpenEXR.File(header, channels).write(str(files / f"{name}.exr"))
     for test, reference, words, options in (
         ("holes", "b", "holes.exr.* NaN", {}),
         ("b", "holes", "holes.exr.* NaN", {}),
         ("a", "small", r"a.exr has 64x48 pixels, but .*small.exr has 64x47", {}),
+        ("huge", "b", "huge.exr", {}),
+        ("huge", "b", "huge.exr", {"absolute": True}),
         ("tiny", "tiny", r"tiny.exr with .*tiny.exr: .*17", {}),
         ("small", "small", "photo.png has 64x48", {"photo": files / "photo.png"}),
         ("a", "b", "photo .*absolute", {"photo": files / "photo.png", "absolute": True}),

@@ -141,10 +141,10 @@ def scores(
         Metrics of :data:`replication.evaluation.rows.METRICS` (an error over no pixel is NaN), the maps of
         HDR-VDP-2, the maps of DRIM.
     """
-    shown = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
     clipped, pair = scaling.clipped_channels(ldr), pair or scale_pair(test, truth, ldr)
     seen = metrics.hdrvdp2(*pair, *_VISION, device=choose_device(device))
     changes = metrics.drim(*pair, *_VISION, device=choose_device(device))
+    shown = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
     found = {"psnr": metrics.psnr(*shown, data_range=255), "hdrvdp2_q": seen.Q}
     found |= {"hdrvdp2_q_mos": seen.Q_MOS, "pu21_psnr": metrics.pu21_psnr(*pair)}
     found |= {"pu21_ssim": metrics.pu21_ssim(*pair)}
