@@ -8,6 +8,7 @@ bootstrap intervals over images, and everything that compares two methods paired
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,9 @@ def seed_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> tupl
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def paired_differences(rows: pd.DataFrame, metric: str, method: str) -> pd.DataFrame:
+def paired_differences(
+    rows: pd.DataFrame, metric: str, method: str, against: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Compare a method with every other one, image by image.
 
     Parameters
@@ -107,6 +110,8 @@ def paired_differences(rows: pd.DataFrame, metric: str, method: str) -> pd.DataF
         Column to compare.
     method : str
         The method of interest; a difference is its value minus the other's.
+    against : sequence of str, optional
+        Methods to compare with, which are Holm's family; all others by default.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def paired_differences(rows: pd.DataFrame, metric: str, method: str) -> pd.DataF
     if method not in values.columns:
         raise ReplicationError(f"The rows have no method {method}.")
     lines = []
-    for other in [name for name in rows["method"].unique() if name != method]:
+    for other in against or [name for name in rows["method"].unique() if name != method]:
         difference = (values[method] - values[other]).dropna().to_numpy()
         low, high = mean_interval(difference)
         lines.append(
