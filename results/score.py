@@ -6,16 +6,20 @@ For maintainers who have changed the weights, a baseline or a metric: `.venv/bin
 
 from __future__ import annotations
 
+import sys
+
 import matplotlib as mpl
 
+from replication import paper
 from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
 from replication.evaluation import exposures, radiance
-from replication.evaluation.rows import write_rows
+from replication.evaluation.rows import read_rows, summarise, write_rows
 from replication.files import REFERENCE, RESULTS
 from replication.hdr import reinhard
 from replication.provenance import usable_cores, write_provenance
 from replication.reconstruct import infer_stack, merge_stack
 from replication.report import documents, figures
+from replication.report.tables import DATASET_NAMES
 from replication.weights import FAITHFUL
 
 TABLES = REFERENCE / "tables"
@@ -61,15 +65,32 @@ def draw(stack: ExposureStack, second: ExposureStack) -> None:
         figures.save_figure(figure, path, pictures=one.dataset)
 
 
+def plot() -> None:
+    """Draw the figures of README.md and REPORT.md that come from rows."""
+    table5 = read_rows(TABLES / "table5.csv")
+    summary = summarise(read_rows(TABLES / "table4.csv"), by=["dataset", "method", "ev"])
+    for name, title in DATASET_NAMES.items():
+        part = summary[summary["dataset"] == name]
+        psnr = figures.psnr_figure(part, paper.TABLE4, title)
+        figures.save_figure(psnr, REFERENCE / "figures" / f"table4_{name}.png")
+        dots = figures.table5_figure(table5[table5["dataset"] == name], title)
+        figures.save_figure(dots, REFERENCE / "figures" / f"table5_{name}.png")
+
+
 def main() -> None:
-    """Score, draw, and regenerate README.md, REPORT.md, MODEL_CARD.md and the plots."""
+    """Score, draw, plot, and regenerate README.md, REPORT.md and MODEL_CARD.md.
+
+    With `--plots` only plot.
+    """
     mpl.use("agg")
-    everything = [*load_stacks("openstacks"), *load_stacks("mini")]
-    test = [stack for stack in everything if stack.split == "test"]
-    score(everything, test)
-    mini = [stack for stack in test if stack.dataset == "mini"]
-    draw(mini[8], next(stack for stack in test if stack.scene == FIGURE7_SCENE))
-    documents.update_tables()
+    if "--plots" not in sys.argv:
+        everything = [*load_stacks("openstacks"), *load_stacks("mini")]
+        test = [stack for stack in everything if stack.split == "test"]
+        score(everything, test)
+        mini = [stack for stack in test if stack.dataset == "mini"]
+        draw(mini[8], next(stack for stack in test if stack.scene == FIGURE7_SCENE))
+        documents.update_tables()
+    plot()
 
 
 if __name__ == "__main__":

@@ -13,12 +13,10 @@ from replication.evaluation.uncertainty import mean_interval, seed_interval
 from replication.files import REFERENCE
 from replication.model import DeepChain
 from replication.report import tables
-from replication.report.tables import METHOD_NAMES, paired, verdict
+from replication.report.tables import paired, verdict
 from replication.weights import WEIGHTS, chain_hash
 
-STILL_FALLING = 0.05
-"""A learning curve moves if the loss falls by more than this share from the third to the last quarter."""
-
+STILL_FALLING = 0.05  # share by which the loss falls from the third to the last quarter of a run
 Judged = tuple[str, str]  # what `verdict` returns
 _BEATS = "The HDR image beats [14], [19], [24] in "
 _TABLE5 = {
@@ -38,7 +36,7 @@ def claims_frame() -> pd.DataFrame:
         here = "; ".join([f"{label}: {evidence}" for label, (_, evidence) in found] + note)
         word = combined(judgement for _, judgement in found)
         count = sum(one.startswith("supported") for _, (one, _) in found)
-        more = f" ({count} of {len(found)} supported)" if "inconclusive" in word and count else ""
+        more = f" ({count} of {len(found)} supported)" if 0 < count < len(found) else ""
         link = f"[{notebook[:2]}](../notebooks/{notebook}.ipynb)"
         lines.append((claim, theirs, here, f"**{word}**{more}", link))
     frame = pd.DataFrame(lines, columns=["claim", "paper", "here", "verdict", "notebook"])
@@ -48,10 +46,7 @@ def claims_frame() -> pd.DataFrame:
 def ablation_verdict(
     rows: pd.DataFrame, method: str, other: str, logs: pd.DataFrame | None = None
 ) -> str:
-    """The verdict on "`method` is better than `other`", a line per EV, from an ablation's rows.
-
-    `logs` (``STUDY_logs.csv``) say whether the learning curve still moves.
-    """
+    """Verdict on "`method` is better than `other`", a line per EV; `logs` are ``STUDY_logs.csv``."""
     names = f"{tables.ABLATION_NAMES[method]} minus {tables.ABLATION_NAMES[other]}"
     return "\n".join(
         f"EV {ev:+d}: {names}: {evidence}{theirs and f'; paper {theirs}'}: **{word}**."
@@ -75,8 +70,8 @@ def ablation_verdicts(
         scores = [tables.PAPER_ABLATIONS.get((*part["table"][:1], ev, n)) for n in (method, other)]
         theirs = f"{scores[0]['psnr'][0] - scores[1]['psnr'][0]:+.2f} dB" if all(scores) else ""
         facts = {"scenes": int(one["n"]), "seeds": len(gaps), "over_seeds": seed_interval(gaps)}
-        span = (one["low"], one["high"])
-        yield ev, verdict(one["difference"], span, moves=moves, training=training, **facts), theirs
+        facts |= {"moves": moves, "training": training}
+        yield ev, verdict(one["difference"], (one["low"], one["high"]), **facts), theirs
 
 
 def learning_curve_moves(logs: pd.DataFrame, methods: Iterable[str]) -> bool:
@@ -93,21 +88,21 @@ def chain_verdict(rows: pd.DataFrame) -> str:
     for name, part in rows.groupby("dataset"):
         means = part.pivot_table(index="scene", columns="method", values=["psnr", "ssim"])
         gain = means.xs("deep_chain", axis=1, level=1) - means.xs("tone_curve", axis=1, level=1)
-        won = (gain > 0).sum()
-        word, evidence = judged(part, "psnr", "tone_curve", training_text(part))
+        word, evidence = judged(part, "psnr", training_text(part))["tone_curve"]
+        won = f"better on {(gain > 0)['psnr'].sum()} of {len(gain)} scenes, in SSIM on"
         lines.append(
             f"{name}: deep chain minus tone curve, mean over the EVs: {evidence}; median "
-            f"{gain['psnr'].median():+.2f} dB; better on {won['psnr']} of {len(gain)} scenes, in SSIM "
-            f"on {won['ssim']}: **{word}**."
+            f"{gain['psnr'].median():+.2f} dB; {won} {(gain > 0)['ssim'].sum()}: **{word}**."
         )
     return "\n".join(lines)
 
 
-def judged(rows: pd.DataFrame, metric: str, other: str, training: str = "") -> Judged:
-    """Verdict on "the chain is better than `other`" from rows of Table 4 or 5."""
-    one = paired(rows, metric).loc[other]
-    facts = {"scenes": int(one["n"]), "p": one["p_holm"], "training": training}
-    return verdict(one["difference"], (one["low"], one["high"]), metric=metric, **facts)
+def judged(rows: pd.DataFrame, metric: str, training: str = "") -> dict[str, Judged]:
+    """Verdicts on "the chain is better" than each of FAMILY, from rows of Table 4 or 5."""
+    return {
+        other: verdict(d, (low, high), metric=metric, scenes=n, p=p, training=training)
+        for other, n, d, low, high, *_, p in paired(rows, metric).itertuples()
+    }
 
 
 def combined(verdicts: Iterable[Judged]) -> str:
@@ -137,34 +132,37 @@ def _read(folder: str, name: str) -> pd.DataFrame:
     return rows[rows["dataset"].isin(tables.REAL)] if name in ("table4", "table5") else rows
 
 
+def _psnr(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    parts = rows.groupby("dataset")
+    return {name: part.pivot(index="scene", columns="ev", values="psnr") for name, part in parts}
+
+
 def _stacks():
     """Tables 1 and 4: claim, the paper's number, ours with their labels, notebook, note."""
     falls, near, darker, rows = [], [], [], _read("tables", "table4")
     means = pd.Series({ev: scores["psnr"][0] for ev, scores in paper.TABLE4.items()})
-    for name, part in _read("tables", "table1").groupby("dataset"):
-        psnr = part.pivot(index="scene", columns="ev", values="psnr")
+    for name, psnr in _psnr(_read("tables", "table1")).items():
         steps = (psnr[sign * n] - psnr[sign * (n + 1)] for sign in (1, -1) for n in (1, 2))
         falls.append((f"{name}, smallest step", _of_mean(min(steps, key=np.mean))))
-    for name, part in rows[rows["method"] == "deep_chain"].groupby("dataset"):
-        psnr = part.pivot(index="scene", columns="ev", values="psnr")
+    for name, psnr in _psnr(rows[rows["method"] == "deep_chain"]).items():
         lead = min((psnr[ev] - means[ev] for ev in means.index), key=np.mean)
         near.append((f"{name}, smallest lead over the paper's mean", _of_mean(lead)))
-        sides = psnr[[1, 2, 3]].mean(axis=1) - psnr[[-1, -2, -3]].mean(axis=1)
-        darker.append((name, _of_mean(sides)))
-    network = [
-        (tables.METRIC_LABELS[m], judged(rows, m, "tone_curve"))
-        for m in ("psnr", "ssim", "ms_ssim")
-    ]
-    harder = f"by {(means[[1, 2, 3]].sum() - means[[-1, -2, -3]].sum()) / 3:.1f} dB"
-    notes, claim = (
+        darker.append((name, _of_mean(psnr[_SIDES.index] @ _SIDES)))
+    labels = {"psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM"}
+    network = [(label, judged(rows, m)["tone_curve"]) for m, label in labels.items()]
+    first, last = (
+        _range(paper.TABLE1.values(), ".1f", " dB"),
         ("06_ldr_stacks", training_text(rows)),
-        "The PSNR to EV 0 falls with the distance",
     )
-    yield f"{claim} (Table 1)", _range(paper.TABLE1.values(), ".1f", " dB"), falls, "01_data"
-    claim = "The inferred stack is near the true one (Table 4)"
-    yield claim, _range(means, ".1f", " dB"), near, *notes
-    yield "– and needs a network: a tone curve is worse", "not tested", network, *notes
-    yield "Darker exposures are harder than brighter ones (Section 6.1)", harder, darker, *notes
+    yield "The PSNR to EV 0 falls with the distance (Table 1)", first, falls, "01_data"
+    near_claim = "The inferred stack is near the true one (Table 4)"
+    yield near_claim, _range(means, ".1f", " dB"), near, *last
+    yield "– and needs a network: a tone curve is worse", "not tested", network, *last
+    harder, claim = f"by {means @ _SIDES:.1f} dB", "Darker exposures are harder than brighter ones"
+    yield f"{claim} (Section 6.1)", harder, darker, *last
+
+
+_SIDES = pd.Series({ev: (1 if ev > 0 else -1) / 3 for ev in paper.EVS})  # brighter minus darker
 
 
 def _ablations():
@@ -185,22 +183,23 @@ def _hdr_images():
     rows, notebook = _read("tables", "table5"), "07_hdr_comparison"
     note = training_text(rows)
     for metric, claim in _TABLE5.items():
+        found = {name: judged(part, metric) for name, part in rows.groupby("dataset")}
+        beaten, curve = (
+            [
+                (f"{name}, {tables.METHOD_NAMES[m]}", found[name][m])
+                for name in found
+                for m in methods
+            ]
+            for methods in (tables.COMPETITORS, ["tone_curve"])
+        )
         scores = {name: one[metric][0] for name, one in paper.TABLE5.items() if metric in one}
         gaps = [scores["deep_chain"] - scores[other] for other in tables.COMPETITORS if scores]
         theirs = _range(gaps, "+.1f") if gaps else "by eye" if "drim" in metric else "not tested"
-        yield claim, theirs, _against(rows, metric, tables.COMPETITORS), notebook, note
+        yield claim, theirs, beaten, notebook, note
         if "drim" not in metric:
-            found = _against(rows, metric, ["tone_curve"])
-            yield "– and a tone curve in the same measure", "not tested", found, notebook, note
+            yield "– and a tone curve in the same measure", "not tested", curve, notebook, note
     claim = "HDR-VDP-2 shows more blue (unseen) pixels than for [14], [19], [24] (Figure 7)"
     yield claim, "by eye", [("share of blue pixels", verdict(None))], notebook
-
-
-def _against(rows: pd.DataFrame, metric: str, others: Iterable[str]) -> list[tuple[str, Judged]]:
-    pairs = [(name, part, other) for name, part in rows.groupby("dataset") for other in others]
-    return [
-        (f"{n}, {METHOD_NAMES[other]}", judged(part, metric, other)) for n, part, other in pairs
-    ]
 
 
 def _of_mean(values: pd.Series) -> Judged:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from replication import paper
-from replication.evaluation.rows import read_rows, summarise
+from replication.evaluation.rows import read_rows
 from replication.files import REFERENCE, RESULTS, ROOT, ReplicationError, atomic_path
 from replication.model import DeepChain
 from replication.reconstruct import load_chain
-from replication.report import claims, figures, tables
+from replication.report import claims, tables
 from replication.report.tables import DATASET_NAMES, METRIC_LABELS, REAL, markdown_table
 from replication.weights import WEIGHTS, chain_hash
 
@@ -47,7 +46,7 @@ def update_block(path: str | Path, name: str, text: str, *, check: bool = False)
 
 
 def update_tables(*, check: bool = False) -> None:
-    """Regenerate the blocks of README.md, REPORT.md and MODEL_CARD.md, and the plots, from the rows.
+    """Regenerate the blocks of README.md, REPORT.md and MODEL_CARD.md from the rows.
 
     Args:
         check: Write nothing; compare the blocks with the rows and the rows with the shipped weights.
@@ -59,8 +58,6 @@ def update_tables(*, check: bool = False) -> None:
         raise ReplicationError(sentence)
     for (path, name), text in _blocks().items():
         update_block(path, name, text, check=check)
-    if not check:
-        _plots()
 
 
 def stale_weights() -> str:
@@ -159,33 +156,18 @@ def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"* {line}" for text in texts for line in text.splitlines())
 
 
-def _plots() -> None:
-    table5 = dict(list(_read("table5").groupby("dataset")))
-    for name, part in summarise(_read("table4"), by=["dataset", "method", "ev"]).groupby("dataset"):
-        drawn = {"table4": figures.psnr_figure(part, paper.TABLE4, DATASET_NAMES[name])}
-        drawn["table5"] = figures.table5_figure(table5[name], DATASET_NAMES[name])
-        for table, figure in drawn.items():
-            figures.save_figure(figure, REFERENCE / "figures" / f"{table}_{name}.png")
-            plt.close(figure)
-
-
 def _training_frame() -> pd.DataFrame:
     """How each shipped network was trained, from the metadata of its file and its logs."""
     lines = []
     for ev, facts in sorted(load_chain().metadata.items(), reverse=True):
         recipe, scores = facts["recipe"], facts["validation"]["psnr_db"]
-        chained, minutes = recipe["mode"] == "chained", 0.0
-        for path in (REFERENCE / "logs").glob(f"ev{ev:+d}*.csv"):
-            log = pd.read_csv(path)
-            seconds = (log["patches"].diff().fillna(log["patches"]) / log["patches_per_s"]).sum()
-            minutes += seconds / 60 / (3 if chained and path.stem == f"ev{ev:+d}" else 1)
         line = {"EV": f"{ev:+d}", "activation": tables.ABLATION_NAMES[facts["activation"]]}
+        chained = recipe["mode"] == "chained"
         line["inputs"] = "the chain's own" if chained else facts["inputs"]
         line |= {"norm": f"L{recipe.get('norm', 1)}", "patches": f"{recipe['patches']:,}"}
         line |= {"batch": recipe["batch_size"], "from": (facts["init"] or "new")[:8]}
         line |= {"seed": recipe["seed"], "device": facts["device"]}
         line["patches, all parts"] = f"{claims.patches_seen(ev):,}"
-        line["minutes, all parts"] = f"{minutes:.0f}"
         gain = f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
         lines.append(line | {"validation: curve → network (dB)": gain})
     return pd.DataFrame(lines)

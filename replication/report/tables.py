@@ -180,8 +180,8 @@ def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -
 
 
 def _plain(table: pd.DataFrame, names: list[str]) -> str:
-    align = ("left", *["right"] * (len(names) - 1))
-    return tabulate(table[names], names, "plain", False, disable_numparse=True, colalign=align)
+    options = {"colalign": ["left", *["right"] * (len(names) - 1)], "disable_numparse": True}
+    return tabulate(table[names].astype(str), names, "plain", showindex=False, **options)
 
 
 def gains(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -12,27 +12,25 @@ from replication.evaluation.rows import KEYS, METRICS, read_rows
 from replication.files import REFERENCE, ReplicationError
 from replication.report.documents import stale_weights
 
-TOLERANCE = pd.Series(1e-3, METRICS)
+TOLERANCE = pd.Series(1e-3, METRICS)  # metric -> largest difference that another machine may make
 TOLERANCE[["psnr", "pu21_psnr", "hdrvdp2_q"]] = 0.01
 TOLERANCE[["hdrvdp2_q_mos", "drim_loss", "drim_amplification", "drim_reversal"]] = 0.05
-"""Metric -> largest difference that another machine may make."""
 NOTEBOOKS = ("01_data", "06_ldr_stacks", "07_hdr_comparison")
 """Notebooks of the quick profile that score the shipped weights, for a fresh run."""
 SHARED = ("table1.csv", "table4.csv", "table5.csv", "scaling.csv")
 """Tables that depend on the shipped weights only; a run scores a sample of scenes in the last."""
 
 
-@dataclass
-class Findings:
+class Findings(NamedTuple):
     """What a comparison found: tables that `agree`, what does `differ`, and `notes` that explain."""
 
-    agree: list[str] = field(default_factory=list)
-    differ: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    agree: list[str]
+    differ: list[str]
+    notes: list[str]
 
     def __str__(self) -> str:
-        names = {"agree": self.agree, "differ": self.differ, "note": self.notes}
-        return "\n".join(f"{name:7s} {line}" for name, lines in names.items() for line in lines)
+        kinds = zip(("agree", "differ", "note"), self, strict=True)
+        return "\n".join(f"{kind:7s} {line}" for kind, lines in kinds for line in lines)
 
 
 def compare_tables(path: str | Path, reference: str | Path) -> tuple[bool, str]:
@@ -42,33 +40,30 @@ def compare_tables(path: str | Path, reference: str | Path) -> tuple[bool, str]:
     """
     ours, theirs, name = read_rows(path), read_rows(reference), Path(path).name
     keys = [key for key in KEYS if key in ours and key in theirs]
-    claimed = ours[["table", "dataset", "split", "method"]].drop_duplicates()
-    theirs = theirs.merge(claimed)
-    both = ours.merge(theirs, "outer", keys, suffixes=("", " of the reference"), indicator="side")
-    count = both.pop("side").value_counts()
-    both = both[both["data_hash"].notna() & both["data_hash of the reference"].notna()]
+    theirs = theirs.merge(ours[["table", "dataset", "split", "method"]].drop_duplicates())
+    ours, theirs = ours.set_index(keys), theirs.set_index(keys)
+    more, lost = len(ours.index.difference(theirs.index)), len(theirs.index.difference(ours.index))
+    both = ours.index.intersection(theirs.index)
     if both.empty:
         raise ReplicationError(f"{path} and {reference} have no row in common.")
     metrics = [metric for metric in METRICS if metric in ours and metric in theirs]
     columns = [*metrics, "data_hash", "weights_hash"]
-    one, other = both[columns], both[[f"{name} of the reference" for name in columns]]
-    other = other.set_axis(columns, axis=1)
-    gaps = ((one[metrics] - other[metrics]).abs() / TOLERANCE[metrics]).fillna(float("inf"))
-    gaps = gaps.assign(data_hash=float("inf"), weights_hash=float("inf"))
+    one, other = ours.loc[both, columns], theirs.loc[both, columns]
+    gaps = (one[metrics] - other[metrics]).abs() / TOLERANCE[metrics]
+    gaps = gaps.reindex(columns=columns).fillna(float("inf"))  # NaN against a number; other hashes
     gaps = gaps.mask((one == other) | (one.isna() & other.isna()), 0.0)
-    wrong, (row, column) = int((gaps > 1).any(axis=1).sum()), gaps.stack().idxmax()
-    place = " ".join(str(both.at[row, key]) for key in keys if key not in ("table", "split"))
-    pair = [f"{frame.at[row, column]:.9}" for frame in (one.astype(str), other.astype(str))]
-    worst = f"largest difference: {column} {pair[0]}, reference {pair[1]} ({place})"
-    worst = worst if gaps.at[row, column] else "all equal"
-    if count["left_only"]:
-        return False, f"{name}: {count['left_only']} rows are not in the reference; {worst}"
-    if count["right_only"] and name != SHARED[-1]:
-        return False, f"{name}: {count['right_only']} rows of the reference are missing; {worst}"
-    return (
-        not wrong,
-        f"{name}: {f'{wrong} of ' if wrong else ''}{len(both)} rows{' differ' * bool(wrong)}; {worst}",
-    )
+    wrong, (*place, column) = int((gaps > 1).any(axis=1).sum()), gaps.stack().idxmax()
+    pair = [frame.loc[tuple(place), column] for frame in (one, other)]
+    texts = [value if isinstance(value, str) else f"{value:.6g}" for value in pair]
+    where = " ".join(str(part) for part in place[1:])
+    worst = f"largest difference: {column} {texts[0]}, reference {texts[1]} ({where})"
+    worst = worst if gaps.loc[tuple(place), column] else "all equal"
+    lost = 0 if name == SHARED[-1] else lost
+    if more or lost:
+        found = f"{more} rows are not in the reference, {lost} rows of the reference are missing"
+    else:
+        found = f"{wrong} of {len(both)} rows differ" if wrong else f"{len(both)} rows"
+    return not (more or lost or wrong), f"{name}: {found}; {worst}"
 
 
 def verify(run: str | Path, reference: str | Path = REFERENCE) -> Findings:
@@ -77,7 +72,7 @@ def verify(run: str | Path, reference: str | Path = REFERENCE) -> Findings:
     Raises:
         ReplicationError: The run has no table that could be compared, or a file cannot be read.
     """
-    run, reference, found = Path(run), Path(reference), Findings()
+    run, reference, found = Path(run), Path(reference), Findings([], [], [])
     shipped = reference.resolve() == REFERENCE.resolve()
     for path in sorted((run / "tables").glob("*.csv")):
         other = reference / "tables" / path.name
@@ -86,20 +81,20 @@ def verify(run: str | Path, reference: str | Path = REFERENCE) -> Findings:
             (found.agree if agree else found.differ).append(sentence)
     if not found.agree and not found.differ:
         raise ReplicationError(f"{run} has no tables to compare with {reference}.")
-    found.differ += [sentence for sentence in [stale_weights()] if shipped and sentence]
-    ours, theirs = (_environment(folder) for folder in (run, reference))
-    for fact in sorted(ours.keys() | theirs.keys()):
+    found.differ.extend([sentence] if shipped and (sentence := stale_weights()) else [])
+    ours, theirs = (_environment(folder / "provenance.json") for folder in (run, reference))
+    for fact in sorted(ours | theirs):
         if ours.get(fact) != theirs.get(fact):
             found.notes.append(f"{fact}: {ours.get(fact)}, reference {theirs.get(fact)}")
     return found
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    path = folder / "provenance.json"
+def _environment(path: Path) -> dict[str, str]:
     try:
         facts = json.loads(path.read_text()) if path.exists() else {}
         facts = facts.get("environment", facts)
-        known = {fact: facts.get(fact) for fact in ("code_version", "python", "cpu")}
-        return known | facts.get("packages", {})
-    except (OSError, ValueError, AttributeError) as error:
-        raise ReplicationError(f"Cannot read {path}: {error}.") from error
+        return {key: facts.get(key) for key in ("code_version", "python", "cpu")} | facts[
+            "packages"
+        ]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ReplicationError(f"Cannot read {path}: {error!r}.") from error
