@@ -10,7 +10,7 @@ import pytest
 from replication import paper
 from replication.evaluation.rows import read_rows
 from replication.files import REFERENCE
-from replication.report import tables
+from replication.report import drawings, tables
 from replication.report.tables import verdict
 
 SURE, UNSURE = (0.5, 1.5), (-0.5, 2.5)
@@ -190,7 +190,7 @@ def test_residual_table_by_hand():
             ("prelu", -1, "r4", None, 0.9, 0.25), ("mprelu", -1, "features.0", 0.2, 0.4, None),
             ("mprelu", -1, "r4", None, 1.0, 0.75)]  # fmt: skip
     names = ["method", "ev", "block", "alpha", "negative", "negative_features"]
-    table = tables.residual_frame(pd.DataFrame(rows, columns=names))
+    table = drawings.residual_frame(pd.DataFrame(rows, columns=names))
     assert table.iloc[0, :2].tolist() == ["PReLU", "-1"]
     np.testing.assert_allclose(table.iloc[:, 2:].to_numpy(float), [[60, 90, 25], [40, 100, 75]])
 

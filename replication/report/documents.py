@@ -14,6 +14,7 @@ from replication.files import REFERENCE, RESULTS, ROOT, ReplicationError, atomic
 from replication.model import DeepChain
 from replication.reconstruct import load_chain
 from replication.report import claims, tables
+from replication.report.drawings import residual_frame
 from replication.report.tables import DATASET_NAMES, METRIC_LABELS, REAL, markdown_table
 from replication.weights import WEIGHTS, chain_hash
 
@@ -76,10 +77,11 @@ def _blocks() -> dict[tuple[Path, str], str]:
     readme, report, card = ROOT / "README.md", RESULTS / "REPORT.md", REFERENCE / "MODEL_CARD.md"
     table4, table5, every = _read("table4"), _read("table5"), claims.claims_frame()
     here = every.assign(notebook=every["notebook"].str.replace("(../", "(", regex=False))
-    short = table4[table4["dataset"].isin(REAL) & table4["method"].isin(_README_TABLE4)]
+    basic = ("identity", "tone_curve", "deep_chain")
+    short = table4[table4["dataset"].isin(REAL) & table4["method"].isin(basic)]
     hdrps = table5[table5["dataset"] == "hdrps"]
     photo_only = hdrps[~hdrps["method"].isin([*tables.USES_TRUTH, "deep_chain_faithful"])]
-    residuals = tables.residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
+    residuals = residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
     sensitivity = tables.ablation_frame(_read("sensitivity"), minus="reference")
     blocks = {(report, name): _section(name, _read(name), logs=True) for name in _SECTIONS}
     blocks |= {
@@ -99,7 +101,6 @@ def _blocks() -> dict[tuple[Path, str], str]:
     return blocks
 
 
-_README_TABLE4 = ("identity", "tone_curve", "deep_chain")
 _SECTIONS = {
     "table1": "PSNR between EV 0 and the other exposures",
     "table2": "EV 0 to EV +3 by a chain or by one network",
@@ -107,10 +108,8 @@ _SECTIONS = {
     "table4": "inferred against true exposures",
     "table5": "HDR images against the true ones",
 }
-_CONTENDERS = {
-    "table2": ("chain", "shallow", "single_deep", "single", "tone_curve"),
-    "table3": ("mprelu", "prelu", "leaky_relu", "relu"),
-}
+_CONTENDERS = {"table2": ("chain", "shallow", "single_deep", "single", "tone_curve")}
+_CONTENDERS["table3"] = ("mprelu", "prelu", "leaky_relu", "relu")
 
 
 def _section(name: str, rows: pd.DataFrame, logs: bool = False) -> str:
@@ -144,9 +143,7 @@ def _read(name: str) -> pd.DataFrame:
     return read_rows(REFERENCE / folder / f"{name}.csv")
 
 
-def _parts(
-    rows: pd.DataFrame, frame: Callable[[pd.DataFrame], pd.DataFrame], more: str = ""
-) -> str:
+def _parts(rows: pd.DataFrame, frame: Callable[..., pd.DataFrame], more: str = "") -> str:
     """A table for each data set, with its name."""
     parts = [(DATASET_NAMES.get(name, name), frame(part)) for name, part in rows.groupby("dataset")]
     return "\n\n".join(f"**{name}**{more}\n\n{markdown_table(part)}" for name, part in parts)
@@ -161,12 +158,11 @@ def _training_frame() -> pd.DataFrame:
     lines = []
     for ev, facts in sorted(load_chain().metadata.items(), reverse=True):
         recipe, scores = facts["recipe"], facts["validation"]["psnr_db"]
+        inputs = "the chain's own" if recipe["mode"] == "chained" else facts["inputs"]
         line = {"EV": f"{ev:+d}", "activation": tables.ABLATION_NAMES[facts["activation"]]}
-        chained = recipe["mode"] == "chained"
-        line["inputs"] = "the chain's own" if chained else facts["inputs"]
-        line |= {"norm": f"L{recipe.get('norm', 1)}", "patches": f"{recipe['patches']:,}"}
-        line |= {"batch": recipe["batch_size"], "from": (facts["init"] or "new")[:8]}
-        line |= {"seed": recipe["seed"], "device": facts["device"]}
+        line |= {"inputs": inputs, "norm": f"L{recipe.get('norm', 1)}", "seed": recipe["seed"]}
+        line |= {"patches": f"{recipe['patches']:,}", "batch": recipe["batch_size"]}
+        line |= {"from": (facts["init"] or "new")[:8], "device": facts["device"]}
         line["patches, all parts"] = f"{claims.patches_seen(ev):,}"
         gain = f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
         lines.append(line | {"validation: curve → network (dB)": gain})
@@ -179,11 +175,8 @@ def write_run_report(run: str | Path) -> Path | None:
     rows = {name: read_rows(path) for name, path in paths.items() if path.is_file()}
     if not rows:
         return None
-    data, versions = (
-        ", ".join(dict.fromkeys(value for frame in rows.values() for value in frame[column]))
-        for column in ("dataset", "code_version")
-    )
-    text = f"# Report of a run on {data}\n\nThe paper's tables beside the run's; code {versions}."
+    data = ", ".join(dict.fromkeys(name for frame in rows.values() for name in frame["dataset"]))
+    text = f"# Report of a run on {data}\n\nThe paper's tables beside those of this run."
     for name, frame in rows.items():
         text += f"\n\n## Table {name[5:]}: {_SECTIONS[name]}\n\n{_section(name, frame)}"
     with atomic_path(Path(run) / "REPORT.md") as temporary:

@@ -1,4 +1,4 @@
-"""Figures 1 to 4 drawn by code, the last two read off the model, and plots of activations."""
+"""Figures 1 to 4 drawn by code, the last two read off the model, and what activations do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from torch import nn
 
 from replication.model import DeepChain, SubNetwork, previous_ev
 from replication.report.figures import COLOURS, LABELS, WIDTH, ev_label
+from replication.report.tables import ABLATION_NAMES
 
 _GREY, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#CFE3F2", "#F6DCC8", "#CDEBDD"
 _SCALE = ("#332288", "#0072B2", "#56B4E9", "#000000", "#E69F00", "#D55E00", "#882255")
@@ -175,6 +177,18 @@ def activation_figure(functions: Mapping[str, nn.Module]) -> Figure:
     left.legend(fontsize=8, frameon=False)
     figure.tight_layout()
     return figure
+
+
+def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
+    """How networks make negative residuals (Section 5.2), in %, mean over the seeds."""
+    by = {"by": ["method", "ev"], "sort": False}
+    inner = activations.dropna(subset="alpha").groupby(**by)["negative"].mean()
+    last = activations[activations["block"] == "r4"].groupby(**by).mean(numeric_only=True)
+    columns = {"inputs of activations < 0 (%)": inner, "residual < 0 (%)": last["negative"]}
+    columns["from negative features (%)"] = last["negative_features"]
+    frame = (100 * pd.DataFrame(columns).loc[inner.index]).rename_axis(["contender", "EV"])
+    frame = frame.rename(ABLATION_NAMES, level=0).rename("{:+d}".format, level=1)
+    return frame.reset_index()
 
 
 def _size(layer: nn.Conv2d) -> str:

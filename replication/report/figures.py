@@ -21,12 +21,10 @@ from replication.data.stacks import SHOWABLE
 from replication.evaluation.uncertainty import mean_interval
 from replication.files import atomic_path
 from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
-from replication.report import tables
 from replication.report.tables import CONTENDERS, METHODS, PAPER_ABLATIONS
 
 COLOURS = {name: one.colour for name, one in (METHODS | CONTENDERS).items()}
-COLOURS["paper"] = "#999999"
-LABELS = tables.METHOD_NAMES | tables.ABLATION_NAMES | {"paper": "paper"}
+LABELS = {name: one.label for name, one in (METHODS | CONTENDERS).items()}
 WIDTH = 7.2  # inches: a printed text width with margins
 
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -233,8 +231,8 @@ def psnr_figure(summary: pd.DataFrame, theirs: Mapping[int, Mapping], title: str
     parts["paper"] = pd.DataFrame(scores, ["psnr_mean", "psnr_sigma"]).T
     shifts = np.linspace(-0.18, 0.18, len(parts))
     for shift, marker, (name, part) in zip(shifts, "os^Dv<>P", parts.items(), strict=False):
-        style = {"color": COLOURS[name], "label": LABELS[name], "capsize": 2, "ms": 4, "lw": 1.2}
-        style["fmt"] = marker + ("--" if name == "paper" else "-")
+        style = {"color": COLOURS.get(name, "#999999"), "label": LABELS.get(name, name), "ms": 4}
+        style |= {"fmt": marker + ("--" if name == "paper" else "-"), "capsize": 2, "lw": 1.2}
         axes.errorbar(part.index + shift, part["psnr_mean"], part["psnr_sigma"], **style)
     axes.set_xticks(list(scores), [ev_label(ev) for ev in scores])
     axes.set(xlabel="exposure of the inferred image", ylabel="PSNR in dB (mean ± σ over scenes)")

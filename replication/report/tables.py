@@ -62,13 +62,13 @@ CONTENDERS = {
 
 METHOD_NAMES = {name: entry.label for name, entry in METHODS.items()}
 ABLATION_NAMES = {name: entry.label for name, entry in CONTENDERS.items()}
-USES_TRUTH = tuple(name for name, entry in METHODS.items() if entry.uses_truth)
+USES_TRUTH = [name for name, entry in METHODS.items() if entry.uses_truth]
 COMPETITORS = ("huo", "kovaleski_oliveira", "masia")
 FAMILY = ("tone_curve", *COMPETITORS)
 """What the chain is tested against: the family of Holm's correction, whatever else the rows hold."""
 
-DATASET_NAMES = {"hdrps": "hdrps, 10 test scenes", "empa": "empa, 15 scenes of other cameras"}
-DATASET_NAMES |= {"mini": "mini, 12 test views"}
+DATASET_NAMES = {"hdrps": "hdrps, 10 test scenes", "empa": "empa, 15 scenes of other cameras",
+                 "mini": "mini, 12 test views"}
 REAL = ("hdrps", "empa")
 """Data sets whose rows decide the claims of Tables 4 and 5. `mini` counts for Table 1, which shows
 photos only; it is left out of Tables 4 and 5 because its photos come from a synthetic camera."""
@@ -99,7 +99,7 @@ def verdict(
     metric: str = "psnr", p: float | None = None, seeds: int | None = None,
     over_seeds: tuple[float, float] | None = None, moves: bool | None = None, training: str = "",
 ) -> tuple[str, str]:  # fmt: skip
-    """Judge "the first is better than the second": the verdict, and the numbers behind it in words.
+    """Judge "the first is better than the second": the verdict, and its numbers in words.
 
     Inconclusive: one seed, an interval that holds zero, p ≥ 0.05, or a learning curve that moves.
 
@@ -160,23 +160,20 @@ def markdown_table(frame: pd.DataFrame, decimals: int = 2) -> str:
 
 
 def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -> str:
-    """A table or sentences as plain text, at most `width` wide; sentences lose their stars.
+    """A table, in blocks with its first column, or sentences as plain text at most `width` wide.
 
-    A wide table continues in blocks below, each with the first column; `together` columns, counted
-    from the second, stay in one block.
+    `together` columns of a table, counted from the second, stay in one block.
     """
     if isinstance(shown, str):
         lines = shown.replace("**", "").splitlines()
         return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
     first, *others = list(shown)
-    blocks: list[list[str]] = []
-    for start in range(0, len(others), together):
+    blocks = [[first, *others[:together]]]
+    for start in range(together, len(others), together):
         group = others[start : start + together]
-        if blocks and len(_plain(shown, [first, *blocks[-1], *group]).partition("\n")[0]) <= width:
-            blocks[-1] += group
-        else:
-            blocks.append(group)
-    return "\n\n".join(_plain(shown, [first, *block]) for block in blocks)
+        fits = len(_plain(shown, [*blocks[-1], *group]).partition("\n")[0]) <= width
+        blocks = [*blocks[:-1], [*blocks[-1], *group]] if fits else [*blocks, [first, *group]]
+    return "\n\n".join(_plain(shown, block) for block in blocks)
 
 
 def _plain(table: pd.DataFrame, names: list[str]) -> str:
@@ -197,21 +194,25 @@ def gains(
 
 def table4_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     """Table 4 of one data set: mean ± σ of a metric per method and EV, the paper's first."""
-    evs, scores = sorted(paper.EVS), rows.groupby(["method", "ev"])[metric].agg(["mean", "std"])
-    lines = [("paper, on its own data", "–", {ev: paper.TABLE4[ev][metric] for ev in evs})]
-    for method, gain in gains(rows, metric, METHOD_NAMES).items():
-        ours = {ev: tuple(scores.loc[(method, ev)]) for ev in evs}
-        lines.append((METHOD_NAMES[method], gain, ours))
-    return pd.DataFrame(
-        {"method": name, "minus tone curve, mean of EVs": gain}
-        | {f"EV {ev:+d}": score_text(score[ev], DECIMALS[metric]) for ev in evs}
-        for name, gain, score in lines
+    gain = gains(rows, metric, METHOD_NAMES)
+    own = rows.pivot_table(index="method", columns="ev", values=metric, aggfunc=_score(metric))
+    theirs = {ev: score_text(paper.TABLE4[ev][metric], DECIMALS[metric]) for ev in own}
+    table = pd.concat([pd.DataFrame(theirs, ["paper, on its own data"]), own.loc[list(gain)]])
+    table.insert(0, "minus tone curve, mean of EVs", ["–", *gain.values()])
+    table = table.rename(METHOD_NAMES).rename(
+        columns=lambda ev: ev if ev == str(ev) else f"EV {ev:+d}"
     )
+    return table.rename_axis("method").reset_index()
+
+
+def _score(metric: str) -> Callable[[pd.Series], str]:
+    return lambda values: score_text((values.mean(), values.std()), DECIMALS[metric])
 
 
 def table4_text(rows: pd.DataFrame, metric: str = "psnr") -> str:
     """Table 4 as plain text, one table for each data set."""
-    return _texts(rows, METRIC_LABELS[metric], partial(table4_frame, metric=metric))
+    parts = [(name, as_text(table4_frame(part, metric))) for name, part in rows.groupby("dataset")]
+    return "\n\n".join(f"{METRIC_LABELS[metric]}, {DATASET_NAMES.get(n, n)}\n{t}" for n, t in parts)
 
 
 def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +225,7 @@ def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
             lines.setdefault(method, {"method": METHOD_NAMES[method]}).update({
                 f"{label}, minus tone curve": gain,
                 f"{label}, paper": score_text(paper.TABLE5.get(method, {}).get(metric), digits),
-                f"{label}, ours": score_text((values.mean(), values.std(ddof=1)), digits),
+                f"{label}, ours": _score(metric)(values),
                 f"{label}, 95 % interval": f"[{_span(mean_interval(values), metric, ', ')}]",
             })  # fmt: skip
     return pd.DataFrame(lines.values())
@@ -232,14 +233,8 @@ def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
 
 def table5_text(rows: pd.DataFrame) -> str:
     """Table 5 as plain text, one table for each data set."""
-    return _texts(rows, "Table 5", table5_frame, together=4)
-
-
-def _texts(rows: pd.DataFrame, title: str, frame: Callable, together: int = 1) -> str:
-    return "\n\n".join(
-        f"{title}, {DATASET_NAMES.get(name, name)}\n{as_text(frame(part), together=together)}"
-        for name, part in rows.groupby("dataset")
-    )
+    parts = [(n, as_text(table5_frame(part), together=4)) for n, part in rows.groupby("dataset")]
+    return "\n\n".join(f"Table 5, {DATASET_NAMES.get(name, name)}\n{text}" for name, text in parts)
 
 
 def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
@@ -292,24 +287,12 @@ def ablation_frame(
             line = lines.setdefault(method, {"contender": ABLATION_NAMES[method]})
             line[f"{name} minus {ABLATION_NAMES[minus]}"] = gain
             line[f"{name}, paper"] = score_text(theirs, DECIMALS[metric])
-            line[name] = score_text((images.mean(), images.std(ddof=1)), DECIMALS[metric])
+            line[name] = _score(metric)(images)
             span = _span((seeds.min(), seeds.max()), metric)
             line[f"{name}, seeds"] = "–" if len(seeds) == 1 else span
     table = pd.DataFrame(lines.values())
     empty = [name for name in table if name.endswith("paper") and set(table[name]) == {"–"}]
     return table.drop(columns=empty)
-
-
-def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
-    """How networks make negative residuals (Section 5.2), in %, mean over the seeds."""
-    by = {"by": ["method", "ev"], "sort": False}
-    inner = activations.dropna(subset="alpha").groupby(**by)["negative"].mean()
-    last = activations[activations["block"] == "r4"].groupby(**by).mean(numeric_only=True)
-    columns = {"inputs of activations < 0 (%)": inner, "residual < 0 (%)": last["negative"]}
-    columns["from negative features (%)"] = last["negative_features"]
-    frame = (100 * pd.DataFrame(columns).loc[inner.index]).rename_axis(["contender", "EV"])
-    frame = frame.rename(ABLATION_NAMES, level=0).rename("{:+d}".format, level=1)
-    return frame.reset_index()
 
 
 def _span(pair: tuple[float, float], metric: str, between: str = " … ") -> str:

@@ -53,16 +53,14 @@ def compare_tables(path: str | Path, reference: str | Path) -> tuple[bool, str]:
     gaps = gaps.reindex(columns=columns).fillna(float("inf"))  # NaN against a number; other hashes
     gaps = gaps.mask((one == other) | (one.isna() & other.isna()), 0.0)
     wrong, (*place, column) = int((gaps > 1).any(axis=1).sum()), gaps.stack().idxmax()
-    pair = [frame.loc[tuple(place), column] for frame in (one, other)]
-    texts = [value if isinstance(value, str) else f"{value:.6g}" for value in pair]
-    where = " ".join(str(part) for part in place[1:])
-    worst = f"largest difference: {column} {texts[0]}, reference {texts[1]} ({where})"
-    worst = worst if gaps.loc[tuple(place), column] else "all equal"
+    values = [frame.loc[tuple(place), column] for frame in (one, other)]
+    texts = [value if isinstance(value, str) else f"{value:.6g}" for value in values]
+    worst = f"{column} {texts[0]}, reference {texts[1]} ({' '.join(map(str, place[1:]))})"
+    worst = f"largest difference: {worst}" if gaps.loc[tuple(place), column] else "all equal"
     lost = 0 if name == SHARED[-1] else lost
+    found = f"{wrong} of {len(both)} rows differ" if wrong else f"{len(both)} rows"
     if more or lost:
         found = f"{more} rows are not in the reference, {lost} rows of the reference are missing"
-    else:
-        found = f"{wrong} of {len(both)} rows differ" if wrong else f"{len(both)} rows"
     return not (more or lost or wrong), f"{name}: {found}; {worst}"
 
 
@@ -93,8 +91,7 @@ def _environment(path: Path) -> dict[str, str]:
     try:
         facts = json.loads(path.read_text()) if path.exists() else {}
         facts = facts.get("environment", facts)
-        return {key: facts.get(key) for key in ("code_version", "python", "cpu")} | facts[
-            "packages"
-        ]
+        own = {key: facts.get(key) for key in ("code_version", "python", "cpu")}
+        return own | facts.get("packages", {})
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ReplicationError(f"Cannot read {path}: {error!r}.") from error
