@@ -3,10 +3,9 @@
 import pandas as pd
 import pytest
 
-from replication import paper
 from replication.evaluation.rows import read_rows
 from replication.files import REFERENCE
-from replication.report import claims, tables
+from replication.report import claims
 
 
 @pytest.fixture
@@ -47,17 +46,13 @@ def test_every_claim_has_a_verdict_and_a_notebook(frame):
     for element in ("Table 1", "Table 2", "Table 3", "Table 4", "Table 5", "Figure 7"):
         assert frame["claim"].str.contains(element).any()
     assert frame.loc[frame["claim"].str.contains("blue"), "verdict"].tolist() == ["**untested**"]
-    chain, shallow = (paper.TABLE2[name]["psnr"][0] for name in ("chain", "shallow"))
-    assert f"{chain - shallow:+.2f} dB" in set(frame["paper"])
-    assert "+0.73 dB, +1.74 dB, +1.75 dB" in set(frame["paper"])
+    assert {"+10.66 dB", "+0.73 dB, +1.74 dB, +1.75 dB"} <= set(frame["paper"])
 
-
-def test_short_ablations_decide_nothing(frame):
-    for table in ("Table 2", "Table 3"):
+    for table in ("Table 2", "Table 3"):  # short ablations decide nothing
         line = frame[frame["claim"].str.contains(table)].iloc[0]
         assert line["verdict"].startswith("**inconclusive**")
+        assert "3 seeds, 4,000" in line["here"] or "3 seeds, 6,000" in line["here"]
         assert "training loss still falling" in line["here"]
-        assert "3 seeds" in line["here"]
 
 
 @pytest.mark.parametrize(("falls", "moves"), [(0.10, True), (0.02, False), (-0.10, False)])
@@ -78,20 +73,14 @@ def test_ablations_of_whole_length_would_be_judged_by_images_and_seeds(rows):
     assert verdicts(claims._ablations)[2] == "contradicted"
 
 
-def test_one_seed_decides_nothing():
-    rows = read_rows(REFERENCE / "ablations" / "table3.csv")
-    text = claims.ablation_verdict(rows[rows["seed"] == 0], "mprelu", "relu")
-    assert text.count("**inconclusive**") == text.count("1 seed") == 3
-    assert "6,000 patches per network" in text
-
-
 def test_stacks_are_judged_by_paired_tests_over_both_data_sets(rows):
     assert verdicts(claims._stacks) == ["supported", "supported", "inconclusive", "inconclusive"]
     rows["table4"] = shifted("deep_chain", -15)
     assert verdicts(claims._stacks)[1] == "contradicted"
-    rows["table4"] = lambda f: shifted("deep_chain", 0.1, "ssim")(
-        shifted("deep_chain", 0.1, "ms_ssim")(shifted("deep_chain", 5)(f))
-    )
+    better = {"psnr": 5, "ssim": 0.1, "ms_ssim": 0.1}
+    rows["table4"] = lambda f: f.assign(**{
+        m: f[m] + by * (f["method"] == "deep_chain") for m, by in better.items()
+    })  # fmt: skip
     assert verdicts(claims._stacks)[2] == "supported"
     rows["table4"] = lambda f: f.assign(psnr=f["psnr"] + 20 * (f["ev"] > 0))
     assert verdicts(claims._stacks)[3] == "supported"
@@ -105,16 +94,8 @@ def test_table_5_is_judged_by_every_difference(rows):
     assert verdicts(claims._hdr_images)[:2] == ["contradicted", "contradicted"]
     rows["table5"] = shifted("deep_chain", 1.9, "pu21_psnr")
     assert verdicts(claims._hdr_images)[5] == "supported, too small to be seen"
-    rows["table5"] = lambda f: f.assign(
-        pu21_psnr=f["psnr"] + f["method"].map({"deep_chain": 9.0}).fillna(0)
-    )
+    rows["table5"] = lambda f: f.assign(pu21_psnr=f["psnr"] + 9 * (f["method"] == "deep_chain"))
     assert verdicts(claims._hdr_images)[5] == "supported"
-
-
-def test_mini_is_left_out_of_tables_4_and_5(frame):
-    by_table = frame[frame["notebook"].str.contains("06|07")]
-    assert not by_table["here"].str.contains("mini").any()
-    assert frame.loc[frame["claim"].str.contains("Table 1"), "here"].str.contains("mini").all()
 
 
 def test_chain_verdict_has_median_and_scenes_won():
@@ -127,8 +108,3 @@ def test_chain_verdict_has_median_and_scenes_won():
     assert f"better on {(gain > 0).sum()} of 10 scenes" in text
     assert "60 to 108 thousand patches" in text
     assert "1 training;" in claims.chain_verdict(rows.assign(weights_hash="0" * 12)) + ";"
-
-
-def test_the_shipped_weights_saw_what_their_logs_say():
-    assert {ev: claims.patches_seen(ev) for ev in (1, -1, -3)} == {1: 60000, -1: 108000, -3: 84000}
-    assert tables.REAL == ("hdrps", "empa")

@@ -14,7 +14,7 @@ def test_documents_are_what_the_rows_say():
 
 def test_a_changed_weights_file_is_noticed(monkeypatch):
     monkeypatch.setattr(documents, "chain_hash", lambda chain, folder: "0" * 12)
-    with pytest.raises(ReplicationError, match="hash 000000000000, but table4.csv was made with"):
+    with pytest.raises(ReplicationError, match=r"hash 000000000000, but table4\.csv was made"):
         update_tables(check=True)
 
 

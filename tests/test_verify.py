@@ -1,7 +1,6 @@
 """Differences are found and named; agreement is not imagined."""
 
 import json
-import shutil
 
 import pytest
 
@@ -38,37 +37,20 @@ def cell(column, value, row=5):
 def test_the_shipped_rows_agree_with_themselves(run):
     found = verify(run)
     assert not found.differ
-    assert [line.partition(":")[0] for line in found.agree] == [
-        "scaling.csv",
-        "table4.csv",
-        "table5.csv",
-    ]
-    assert all("all equal" in line for line in found.agree)
+    assert ["all equal" in line for line in found.agree] == [True] * 3
     assert any(line.startswith("torch: 1.0, reference 2") for line in found.notes)
     assert "agree   table4.csv: 360 rows; all equal" in str(found)
-
-
-def test_rounding_of_another_machine_is_no_difference(run):
-    change(run, cell("psnr", 0.5 * TOLERANCE["psnr"]))
-    found = verify(run)
-    assert not found.differ
-    assert "largest difference: psnr" in found.agree[1]
 
 
 @pytest.mark.parametrize(
     ("table", "function", "sentence"),
     [
         ("table4", cell("psnr", -0.02), "1 of 360 rows differ; largest difference: psnr"),
-        ("table4", cell("ssim", 0.002), "1 of 360 rows differ; largest difference: ssim"),
         ("table5", cell("hdrvdp2_q", 0.1), "rows differ; largest difference: hdrvdp2_q"),
         ("table5", cell("log_rmse_clipped", float("nan")), "differ; largest difference: log_rmse"),
         ("table4", cell("data_hash", "0" * 12), "largest difference: data_hash 000000000000,"),
         ("table4", cell("weights_hash", "0" * 12), "largest difference: weights_hash 0000"),
-        (
-            "table4",
-            cell("scene", "elsewhere"),
-            "1 rows are not in the reference, 1 rows of the ref",
-        ),
+        ("table4", cell("scene", "elsewhere"), "1 rows are not in the reference, 1 rows of"),
         ("table4", lambda rows: rows.iloc[1:], "1 rows of the reference are missing"),
         ("table4", lambda rows: rows[rows["ev"] != 3], "60 rows of the reference are missing"),
     ],
@@ -80,15 +62,10 @@ def test_a_difference_is_named_with_its_place(run, table, function, sentence):
     assert sentence in found
 
 
-@pytest.mark.parametrize(
-    ("table", "function"),
-    [
-        ("table4", lambda rows: rows[rows["method"] != "deep_chain_faithful"]),  # not claimed
-        ("scaling", lambda rows: rows[rows["scene"] < "e"]),  # a sample of scenes
-    ],
-)
-def test_what_a_run_does_not_claim_may_be_missing(run, table, function):
-    change(run, function, table)
+def test_what_a_run_does_not_claim_may_be_missing(run):
+    change(run, lambda rows: rows[rows["method"] != "deep_chain_faithful"], "table4")
+    change(run, lambda rows: rows[rows["scene"] < "e"], "scaling")  # a sample of scenes
+    change(run, cell("psnr", 0.5 * TOLERANCE["psnr"]))  # rounding of another machine
     assert not verify(run).differ
 
 
@@ -96,16 +73,6 @@ def test_changed_weights_are_noticed(run, monkeypatch):
     monkeypatch.setattr(documents, "chain_hash", lambda chain, folder: "0" * 12)
     (sentence,) = verify(run).differ
     assert "The shipped weights have the hash 000000000000" in sentence
-
-
-def test_two_runs_are_compared_in_all_their_tables(run, tmp_path_factory):
-    other = tmp_path_factory.mktemp("runs") / "other"
-    shutil.copytree(run, other)
-    for folder in (run, other):
-        shutil.copy(REFERENCE / "ablations" / "table3.csv", folder / "tables")
-    assert len(verify(run, other).agree) == 4
-    change(other, cell("psnr", 1), "table3")
-    assert [line.partition(":")[0] for line in verify(run, other).differ] == ["table3.csv"]
 
 
 def test_nothing_to_compare_and_damaged_records_are_errors(run, tmp_path):

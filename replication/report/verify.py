@@ -15,8 +15,7 @@ from replication.report.documents import stale_weights
 TOLERANCE = pd.Series(1e-3, METRICS)  # metric -> largest difference that another machine may make
 TOLERANCE[["psnr", "pu21_psnr", "hdrvdp2_q"]] = 0.01
 TOLERANCE[["hdrvdp2_q_mos", "drim_loss", "drim_amplification", "drim_reversal"]] = 0.05
-NOTEBOOKS = ("01_data", "06_ldr_stacks", "07_hdr_comparison")
-"""Notebooks of the quick profile that score the shipped weights, for a fresh run."""
+NOTEBOOKS = ("01_data", "06_ldr_stacks", "07_hdr_comparison")  # they score the shipped weights
 SHARED = ("table1.csv", "table4.csv", "table5.csv", "scaling.csv")
 """Tables that depend on the shipped weights only; a run scores a sample of scenes in the last."""
 
@@ -43,21 +42,20 @@ def compare_tables(path: str | Path, reference: str | Path) -> tuple[bool, str]:
     theirs = theirs.merge(ours[["table", "dataset", "split", "method"]].drop_duplicates())
     ours, theirs = ours.set_index(keys), theirs.set_index(keys)
     more, lost = len(ours.index.difference(theirs.index)), len(theirs.index.difference(ours.index))
+    lost = 0 if name == SHARED[-1] else lost
     both = ours.index.intersection(theirs.index)
     if both.empty:
         raise ReplicationError(f"{path} and {reference} have no row in common.")
-    metrics = [metric for metric in METRICS if metric in ours and metric in theirs]
-    columns = [*metrics, "data_hash", "weights_hash"]
+    columns = [name for name in METRICS if name in ours and name in theirs]
+    metrics, columns = columns, [*columns, "data_hash", "weights_hash"]
     one, other = ours.loc[both, columns], theirs.loc[both, columns]
     gaps = (one[metrics] - other[metrics]).abs() / TOLERANCE[metrics]
     gaps = gaps.reindex(columns=columns).fillna(float("inf"))  # NaN against a number; other hashes
     gaps = gaps.mask((one == other) | (one.isna() & other.isna()), 0.0)
     wrong, (*place, column) = int((gaps > 1).any(axis=1).sum()), gaps.stack().idxmax()
-    values = [frame.loc[tuple(place), column] for frame in (one, other)]
-    texts = [value if isinstance(value, str) else f"{value:.6g}" for value in values]
-    worst = f"{column} {texts[0]}, reference {texts[1]} ({' '.join(map(str, place[1:]))})"
+    pair = [str(frame.round(6).loc[tuple(place), column]) for frame in (one, other)]
+    worst = f"{column} {pair[0]}, reference {pair[1]} ({' '.join(map(str, place[1:]))})"
     worst = f"largest difference: {worst}" if gaps.loc[tuple(place), column] else "all equal"
-    lost = 0 if name == SHARED[-1] else lost
     found = f"{wrong} of {len(both)} rows differ" if wrong else f"{len(both)} rows"
     if more or lost:
         found = f"{more} rows are not in the reference, {lost} rows of the reference are missing"
@@ -65,11 +63,7 @@ def compare_tables(path: str | Path, reference: str | Path) -> tuple[bool, str]:
 
 
 def verify(run: str | Path, reference: str | Path = REFERENCE) -> Findings:
-    """Compare a run's folder with the shipped results, or with another run in all their tables.
-
-    Raises:
-        ReplicationError: The run has no table that could be compared, or a file cannot be read.
-    """
+    """Compare a run's folder with the shipped results, or with another run in all their tables."""
     run, reference, found = Path(run), Path(reference), Findings([], [], [])
     shipped = reference.resolve() == REFERENCE.resolve()
     for path in sorted((run / "tables").glob("*.csv")):
@@ -81,9 +75,8 @@ def verify(run: str | Path, reference: str | Path = REFERENCE) -> Findings:
         raise ReplicationError(f"{run} has no tables to compare with {reference}.")
     found.differ.extend([sentence] if shipped and (sentence := stale_weights()) else [])
     ours, theirs = (_environment(folder / "provenance.json") for folder in (run, reference))
-    for fact in sorted(ours | theirs):
-        if ours.get(fact) != theirs.get(fact):
-            found.notes.append(f"{fact}: {ours.get(fact)}, reference {theirs.get(fact)}")
+    changed = [fact for fact in sorted(ours | theirs) if ours.get(fact) != theirs.get(fact)]
+    found.notes.extend(f"{f}: {ours.get(f)}, reference {theirs.get(f)}" for f in changed)
     return found
 
 
