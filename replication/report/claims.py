@@ -30,11 +30,10 @@ def claims_frame() -> pd.DataFrame:
     lines = []
     for claim, theirs, found, notebook, *note in (*_stacks(), *_ablations(), *_hdr_images()):
         here = "; ".join([f"{label}: {evidence}" for label, (_, evidence) in found] + note)
-        word = combined(judgement for _, judgement in found)
         count = sum(one.startswith("supported") for _, (one, _) in found)
         more = f" ({count} of {len(found)} supported)" if 0 < count < len(found) else ""
         link = f"[{notebook[:2]}](../notebooks/{notebook}.ipynb)"
-        lines.append((claim, theirs, here, f"**{word}**{more}", link))
+        lines.append((claim, theirs, here, f"**{combined(one for _, one in found)}**{more}", link))
     frame = pd.DataFrame(lines, columns=["claim", "paper", "here", "verdict", "notebook"])
     return frame.sort_values("notebook", kind="stable", ignore_index=True)
 
@@ -102,7 +101,7 @@ def combined(verdicts: Iterable[Judged]) -> str:
     """One word for a claim about several differences: theirs where all agree, else inconclusive."""
     words = {word for word, _ in verdicts}
     plain = {word.partition(",")[0] for word in words}
-    return min(words if len(words) == 1 else plain) if len(plain) == 1 else "inconclusive"
+    return "inconclusive" if len(plain) > 1 else min(words if len(words) == 1 else plain)
 
 
 def patches_seen(ev: int) -> int:
@@ -116,8 +115,8 @@ def training_text(rows: pd.DataFrame) -> str:
     hashes = set(rows.loc[rows["method"] == "deep_chain", "weights_hash"])
     if hashes != {chain_hash(DeepChain(), WEIGHTS)} or not (REFERENCE / "logs").is_dir():
         return "1 training"
-    seen = _range([patches_seen(ev) // 1000 for ev in paper.EVS])
-    return f"1 training of {seen} thousand patches"
+    seen = [patches_seen(ev) // 1000 for ev in paper.EVS]
+    return f"1 training of {min(seen)} to {max(seen)} thousand patches"
 
 
 def _read(folder: str, name: str) -> pd.DataFrame:
@@ -140,14 +139,14 @@ def _stacks():
         lead = min((psnr[ev] - means[ev] for ev in means.index), key=np.mean)
         near.append((f"{name}, smallest lead over the paper's mean", _of_mean(lead)))
         darker.append((name, _of_mean(psnr[_SIDES.index] @ _SIDES)))
-    labels = {"psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM"}
-    network = [(label, judged(rows, m)["tone_curve"]) for m, label in labels.items()]
+    network = [(m, judged(rows, m)["tone_curve"]) for m in ("psnr", "ssim", "ms_ssim")]
+    network = [(tables.METRIC_LABELS[metric], one) for metric, one in network]
     first, last = _range(paper.TABLE1.values(), ".1f"), ("06_ldr_stacks", training_text(rows))
     yield "The PSNR to EV 0 falls with the distance (Table 1)", first, falls, "01_data"
     yield "The inferred stack is near the true one (Table 4)", _range(means, ".1f"), near, *last
     yield "– and needs a network: a tone curve is worse", "not tested", network, *last
-    harder, claim = f"by {means @ _SIDES:.1f} dB", "Darker exposures are harder than brighter ones"
-    yield f"{claim} (Section 6.1)", harder, darker, *last
+    claim = "Darker exposures are harder than brighter ones (Section 6.1)"
+    yield claim, f"by {means @ _SIDES:.1f} dB", darker, *last
 
 
 _SIDES = pd.Series({ev: (1 if ev > 0 else -1) / 3 for ev in paper.EVS})  # brighter minus darker
@@ -157,9 +156,9 @@ def _ablations():
     beats = "The chain infers EV +3 better than the shallow network of [22] (Table 2)"
     width = "– because it is a chain: one network with as many parameters is worse"
     mprelu = "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)"
-    two = ("table2", "chain", "04_chain_vs_shallow")
-    claims = {beats: (*two, "shallow"), width: (*two, "single_deep")}
-    claims[mprelu] = ("table3", "mprelu", "05_mprelu_vs_prelu", "prelu")
+    claims = {beats: ("table2", "chain", "04_chain_vs_shallow", "shallow")}
+    claims |= {width: ("table2", "chain", "04_chain_vs_shallow", "single_deep")}
+    claims |= {mprelu: ("table3", "mprelu", "05_mprelu_vs_prelu", "prelu")}
     for claim, (study, method, notebook, other) in claims.items():
         logs = pd.read_csv(REFERENCE / "ablations" / f"{study}_logs.csv")
         found = list(_ablation_verdicts(_read("ablations", study), method, other, logs))
@@ -190,5 +189,5 @@ def _of_mean(values: pd.Series) -> Judged:
     return verdict(values.mean(), mean_interval(values), scenes=len(values))
 
 
-def _range(values: Iterable[float], form: str = "d") -> str:
+def _range(values: Iterable[float], form: str) -> str:
     return f"{min(values):{form}} to {max(values):{form}}"

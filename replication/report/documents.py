@@ -68,8 +68,8 @@ def stale_weights() -> str:
         rows = _read(name)
         scored = ", ".join(rows.loc[rows["method"] == "deep_chain", "weights_hash"].unique())
         if scored != shipped:
-            text = f"The shipped weights have the hash {shipped}, but {name}.csv was made with {scored}"
-            return f"{text}; run results/score.py."
+            hashes = f"hash {shipped}, but {name}.csv was made with {scored}"
+            return f"The shipped weights have the {hashes}; run results/score.py."
     return ""
 
 
@@ -77,9 +77,8 @@ def _blocks() -> dict[tuple[Path, str], str]:
     readme, report, card = ROOT / "README.md", RESULTS / "REPORT.md", REFERENCE / "MODEL_CARD.md"
     table4, table5, every = _read("table4"), _read("table5"), claims.claims_frame()
     here = every.assign(notebook=every["notebook"].str.replace("(../", "(", regex=False))
-    basic = ("identity", "tone_curve", "deep_chain")
+    basic, hdrps = ("identity", "tone_curve", "deep_chain"), table5[table5["dataset"] == "hdrps"]
     short = table4[table4["dataset"].isin(REAL) & table4["method"].isin(basic)]
-    hdrps = table5[table5["dataset"] == "hdrps"]
     photo_only = hdrps[~hdrps["method"].isin([*tables.USES_TRUTH, "deep_chain_faithful"])]
     residuals = residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
     sensitivity = tables.ablation_frame(_read("sensitivity"), minus="reference")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -160,10 +160,7 @@ def markdown_table(frame: pd.DataFrame, decimals: int = 2) -> str:
 
 
 def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -> str:
-    """A table, in blocks with its first column, or sentences as plain text at most `width` wide.
-
-    `together` columns of a table, counted from the second, stay in one block.
-    """
+    """A table, in blocks of at least `together` columns, or sentences as text `width` wide."""
     if isinstance(shown, str):
         lines = shown.replace("**", "").splitlines()
         return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
@@ -181,9 +178,7 @@ def _plain(table: pd.DataFrame, names: list[str]) -> str:
     return tabulate(table[names].astype(str), names, "plain", showindex=False, **options)
 
 
-def gains(
-    rows: pd.DataFrame, metric: str, names: Mapping[str, str], minus: str = "tone_curve"
-) -> dict[str, str]:
+def gains(rows: pd.DataFrame, metric: str, names, minus="tone_curve") -> dict[str, str]:
     """Methods present, in the order of `names` -> paired difference to `minus`, with its interval."""
     found = {name: "–" for name in names if name in set(rows["method"])}
     for name in found.keys() - {minus} if minus in found else ():
@@ -198,10 +193,8 @@ def table4_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     own = rows.pivot_table(index="method", columns="ev", values=metric, aggfunc=_score(metric))
     theirs = {ev: score_text(paper.TABLE4[ev][metric], DECIMALS[metric]) for ev in own}
     table = pd.concat([pd.DataFrame(theirs, ["paper, on its own data"]), own.loc[list(gain)]])
+    table = table.rename(METHOD_NAMES).rename(columns="EV {:+d}".format)
     table.insert(0, "minus tone curve, mean of EVs", ["–", *gain.values()])
-    table = table.rename(METHOD_NAMES).rename(
-        columns=lambda ev: ev if ev == str(ev) else f"EV {ev:+d}"
-    )
     return table.rename_axis("method").reset_index()
 
 
@@ -270,9 +263,7 @@ def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame
     return table.rename_axis("scaling of test and truth").rename_axis(columns=None).reset_index()
 
 
-def ablation_frame(
-    rows: pd.DataFrame, metric: str = "psnr", minus: str = "tone_curve"
-) -> pd.DataFrame:
+def ablation_frame(rows: pd.DataFrame, metric="psnr", minus="tone_curve") -> pd.DataFrame:
     """An ablation on one data set: per EV the difference to `minus`, the paper's score, ours, seeds.
 
     σ is over images, of each image's mean over the seeds; "seeds" are their lowest and highest mean.
