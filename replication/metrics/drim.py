@@ -35,8 +35,7 @@ from torch.nn.functional import threshold_
 
 from replication.files import ReplicationError
 from replication.images import luminance as luminance_of
-from replication.metrics.pyramid import fast_length, level_count
-from replication.metrics.resize import resize_bicubic
+from replication.metrics.pyramid import fast_length, level_count, resize_bicubic
 from replication.metrics.vision import (
     PEAK_SENSITIVITY,
     SURROUND,

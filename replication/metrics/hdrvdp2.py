@@ -1,19 +1,10 @@
-"""HDR-VDP-2.2.1: visibility and quality of differences over all luminances (Section 6.2).
+"""HDR-VDP-2.2.1: visibility and quality of differences at all luminances (Section 6.2).
 
-The visual model of Mantiuk et al. (2011) with the pooling into one number of Narwaria et al.
-(2015), as in release 2.2.1, where a perfect image has the quality 100 and lower is worse. The steps
-bear the names of the publication: optical and retinal pathway, multi-scale decomposition, neural
-noise and masking, visibility, quality. Which release, display, size and invalid values, and where the
-computation differs from the original: DEVIATIONS D27 to D31.
-
-References
-----------
-R. Mantiuk, K. J. Kim, A. G. Rempel, W. Heidrich, "HDR-VDP-2: a calibrated visual metric for
-visibility and quality predictions in all luminance conditions", ACM TOG 30(4), 2011,
-doi 10.1145/2010324.1964935.
-M. Narwaria, R. K. Mantiuk, M. Perreira Da Silva, P. Le Callet, "HDR-VDP-2.2: a calibrated method
-for objective quality prediction of high-dynamic range and standard images", J. Electronic Imaging
-24(1), 2015, doi 10.1117/1.JEI.24.1.010501.
+The visual model of Mantiuk et al. (2011, doi 10.1145/2010324.1964935) with the pooling into one number of
+Narwaria et al. (2015, doi 10.1117/1.JEI.24.1.010501), as in release 2.2.1. The steps have the names of the
+publication: optical and retinal pathway, multi-scale decomposition, neural noise and masking, visibility,
+quality. DEVIATIONS D27 to D31 say which release, display, size and values, and where the computation
+differs from the original.
 """
 
 from __future__ import annotations
@@ -27,8 +18,7 @@ import torch
 from torch.nn.functional import pad
 
 from replication.files import ReplicationError
-from replication.metrics.pyramid import rebuild, steerable_pyramid
-from replication.metrics.resize import resize_bicubic
+from replication.metrics.pyramid import rebuild, resize_bicubic, steerable_pyramid
 from replication.metrics.vision import (
     PEAK_SENSITIVITY,
     SURROUND,
@@ -59,25 +49,17 @@ _CELLS = 1 << 15  # values of a band worked on at once
 
 
 class HDRVDP2Result(NamedTuple):
-    """What HDR-VDP-2 says about a test image.
+    """Scores and maps (H, W) of a test image.
 
-    Attributes
-    ----------
-    Q : float
-        Quality of release 2.2.1: 100 for identical images, lower is worse, no lower bound. It
-        depends on the size of the image.
-    Q_220 : float
-        Quality of release 2.2.0, a mean log difference: higher is worse.
-    Q_MOS : float
-        Release 2.2.0's prediction of a mean opinion score, 0 to 100, higher is better.
-    P_map : array (H, W)
-        Probability that an observer sees a difference at each pixel, 0 to 1.
-    P_det : float
-        Probability that an observer sees a difference anywhere: the largest of `P_map`.
-    C_max : float
-        The largest of `C_map`.
-    C_map : array (H, W)
-        Visible contrast of the difference at each pixel; 1 is seen half of the time.
+    Attributes:
+        Q: Quality of release 2.2.1: 100 for identical images, lower is worse, no lower bound. It depends
+            on the size of the image.
+        Q_220: Quality of release 2.2.0, a mean log difference: higher is worse.
+        Q_MOS: Release 2.2.0's prediction of a mean opinion score, 0 to 100, higher is better.
+        P_map: Probability, 0 to 1, that an observer sees a difference at each pixel.
+        P_det: The largest of `P_map`.
+        C_max: The largest of `C_map`.
+        C_map: Visible contrast of the difference at each pixel; 1 is seen half of the time.
     """
 
     Q: float
@@ -92,24 +74,16 @@ class HDRVDP2Result(NamedTuple):
 def pixels_per_degree(diagonal_in: float, resolution: tuple[int, int], distance_m: float) -> float:
     """Pixels per degree of visual angle at the centre of a display.
 
-    Parameters
-    ----------
-    diagonal_in : float
-        Diagonal in inches.
-    resolution : (int, int)
-        Width and height in pixels (square).
-    distance_m : float
-        Distance of the observer in metres.
+    Args:
+        diagonal_in: Diagonal in inches.
+        resolution: Width and height in (square) pixels.
+        distance_m: Distance of the observer in metres.
 
-    Returns
-    -------
-    float
+    Returns:
         33.5102139115 for the paper's display: 24 inches, 1920 x 1200, 0.5 m (Section 6.2).
 
-    Raises
-    ------
-    ReplicationError
-        If a value is not positive and finite.
+    Raises:
+        ReplicationError: A value is not positive and finite.
     """
     width, height = resolution
     if not all(0 < value < math.inf for value in (diagonal_in, width, height, distance_m)):
@@ -139,51 +113,30 @@ def hdrvdp2(
 ) -> HDRVDP2Result:
     """Compare a test image with a reference as a human observer would (HDR-VDP-2.2.1).
 
-    Parameters
-    ----------
-    test, reference : array or tensor (H, W, 3) or (H, W)
-        Of one shape, both sides of at least 17 pixels; (H, W) for the encodings ``luminance`` and
-        ``luma-display``. NaN becomes 1e-5; black is allowed (light that the eye scatters falls on
-        it, and 1e-5 cd/m2 is the darkest that it responds to).
-    color_encoding : str
-        ``luminance`` (cd/m2); ``rgb-bt.709`` (linear; R = G = B = Y means Y cd/m2); ``XYZ`` (CIE
-        1931, Y in cd/m2); ``luma-display`` (display-encoded V within 0 and 1, or uint8; 99 V^2.2 + 1
-        cd/m2); ``sRGB-display`` (sRGB within 0 and 1, or uint8; 99 times the linear value + 1 cd/m2).
-    pixels_per_degree : float
-        Resolution of the image for the observer; see :func:`pixels_per_degree`. The paper's display
-        has 33.5102139115.
-    surround : float
-        Luminance around the image in cd/m2, or -1 for the geometric mean of each channel of the
-        reference.
-    rgb_display : str
-        Whose primaries emit the light of colour images: ``ccfl-lcd``, ``crt`` or ``led-lcd``.
-    do_masking, do_mtf, do_spatial_pooling : bool
-        Whether contrast masks differences; whether light scatters in the eye; whether the
-        visibility of a pixel profits from all others (a difference is attended to).
-    peak_sensitivity : float
-        Decimal logarithm of the peak contrast sensitivity.
-    dtype : torch.dtype or str
-        ``torch.float64``, or ``torch.float32``, which is faster and moves Q by less than 1e-3 (optics,
-        retina and the visibility map stay in float64).
-    device : torch.device or str, optional
-        Where to compute; by default where `reference` is.
+    Args:
+        test: Array or tensor (H, W, 3), or (H, W) for the encodings ``luminance`` and ``luma-display``;
+            sides of at least 17 pixels; no NaN, nothing negative, at most 1e15 cd/m2; black is allowed.
+        reference: The same.
+        color_encoding: ``luminance`` (cd/m2); ``rgb-bt.709`` (linear; R = G = B = Y means Y cd/m2); ``XYZ``
+            (CIE 1931, Y in cd/m2); or display codes within 0 and 1, or uint8: ``luma-display``
+            (99 V^2.2 + 1 cd/m2) and ``sRGB-display`` (99 times the linear value + 1 cd/m2).
+        pixels_per_degree: Resolution of the image for the observer (:func:`pixels_per_degree`).
+        surround: Luminance around the image in cd/m2; -1: geometric mean of each reference channel.
+        rgb_display: Display with the primaries of the image: ``ccfl-lcd``, ``crt`` or ``led-lcd``.
+        do_masking: Whether contrast masks differences.
+        do_mtf: Whether light scatters in the eye.
+        do_spatial_pooling: Whether a pixel's visibility grows with that of all others.
+        peak_sensitivity: Decimal logarithm of the peak contrast sensitivity.
+        dtype: ``torch.float64``, or ``torch.float32``: faster, and moves Q by less than 1e-3 (optics,
+            retina and the visibility map stay in float64).
+        device: Where to compute; by default where `reference` is.
 
-    Returns
-    -------
-    HDRVDP2Result
-        Maps are tensors on `device` if `reference` is a tensor, else arrays, of `dtype`.
+    Returns:
+        HDRVDP2Result; its maps are tensors on `device` if `reference` is a tensor, else arrays.
 
-    Raises
-    ------
-    ReplicationError
-        If shapes differ or do not fit the encoding, the images are smaller than 17 pixels (there
-        would be no oriented band), hold infinite or negative values or display values above 1, or
-        an option is unknown or out of range.
-
-    Warns
-    -----
-    UserWarning
-        If an image in absolute units nowhere exceeds 1 cd/m2: it may be relative.
+    Raises:
+        ReplicationError: Wrong shapes or values, or an option that is unknown or out of range. A warning
+            follows if no pixel exceeds 1 cd/m2, because such images may be relative.
     """
     dtype = _checked_dtype(dtype)
     images = read_intensities(reference, test, color_encoding, device)
@@ -215,18 +168,10 @@ def hdrvdp2(
         contrast *= contrast.sum() / (contrast.max() + _TINY)
     probability = torch.expm1(-math.log(2) * contrast).neg_().to(dtype)
     contrast = contrast.to(dtype)
-    q, q_220, q_mos = _qualities(errors, pixels_per_degree)
     if not isinstance(reference, torch.Tensor):
         contrast, probability = contrast.numpy(force=True), probability.numpy(force=True)
-    return HDRVDP2Result(
-        Q=q,
-        Q_220=q_220,
-        Q_MOS=q_mos,
-        P_map=probability,
-        P_det=float(probability.max()),
-        C_max=float(contrast.max()),
-        C_map=contrast,
-    )
+    peaks = float(probability.max()), float(contrast.max())
+    return HDRVDP2Result(*_qualities(errors, pixels_per_degree), probability, *peaks, contrast)
 
 
 def _checked_dtype(dtype) -> torch.dtype:
