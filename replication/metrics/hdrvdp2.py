@@ -1,10 +1,9 @@
 """HDR-VDP-2.2.1: visibility and quality of differences at all luminances (Section 6.2).
 
 The visual model of Mantiuk et al. (2011, doi 10.1145/2010324.1964935) with the pooling into one number of
-Narwaria et al. (2015, doi 10.1117/1.JEI.24.1.010501), as in release 2.2.1. The steps have the names of the
-publication: optical and retinal pathway, multi-scale decomposition, neural noise and masking, visibility,
-quality. DEVIATIONS D27 to D31 say which release, display, size and values, and where the computation
-differs from the original.
+Narwaria et al. (2015, doi 10.1117/1.JEI.24.1.010501). The steps have the names of the publication: optical
+and retinal pathway, multi-scale decomposition, neural noise and masking, visibility, quality. DEVIATIONS
+D27 to D31 say which release, display and size, and where the computation differs from the original.
 """
 
 from __future__ import annotations
@@ -18,16 +17,8 @@ import torch
 from torch.nn.functional import pad
 
 from replication.files import ReplicationError
+from replication.metrics import vision
 from replication.metrics.pyramid import rebuild, resize_bicubic, steerable_pyramid
-from replication.metrics.vision import (
-    PEAK_SENSITIVITY,
-    SURROUND,
-    neural_csf,
-    read_intensities,
-    retinal_response,
-    sensitivity_map,
-    strips,
-)
 
 # Masking: exponents of signal and mask, weights of self, cross-orientation and neighbouring bands
 _MASK_P, _MASK_Q = 10**0.544068, 10**0.49576
@@ -44,8 +35,8 @@ _WEIGHTS_220 = (
     (0.0002, 0.0003, 0.0003, 0.0398, 0.2690, 0.2142, 0.2832),
 )
 _TINY = 1e-12
-
 _CELLS = 1 << 15  # values of a band worked on at once
+Bands = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class HDRVDP2Result(NamedTuple):
@@ -102,12 +93,12 @@ def hdrvdp2(
     color_encoding: str,
     pixels_per_degree: float,
     *,
-    surround: float = SURROUND,
+    surround: float = vision.SURROUND,
     rgb_display: str = "ccfl-lcd",
     do_masking: bool = True,
     do_mtf: bool = True,
     do_spatial_pooling: bool = True,
-    peak_sensitivity: float = PEAK_SENSITIVITY,
+    peak_sensitivity: float = vision.PEAK_SENSITIVITY,
     dtype: torch.dtype | str = torch.float64,
     device: torch.device | str | None = None,
 ) -> HDRVDP2Result:
@@ -139,15 +130,10 @@ def hdrvdp2(
             follows if no pixel exceeds 1 cd/m2, because such images may be relative.
     """
     dtype = _checked_dtype(dtype)
-    images = read_intensities(reference, test, color_encoding, device)
+    images = vision.read_intensities(reference, test, color_encoding, device)
     changed = _changed(images)
-    response, adaptation = retinal_response(
-        images,
-        pixels_per_degree,
-        surround=surround,
-        rgb_display=rgb_display,
-        do_mtf=do_mtf,
-        peak_sensitivity=peak_sensitivity,
+    response, adaptation = vision.retinal_response(
+        images, pixels_per_degree, surround, rgb_display, do_mtf, peak_sensitivity
     )
     del images
     bands = _decompose(response, adaptation, pixels_per_degree, dtype)
@@ -155,9 +141,8 @@ def hdrvdp2(
     masks = [_mutual_mask(*pair) for pair in bands] if do_masking else None
     visible, errors = [], []
     for band, (_, difference) in enumerate(bands):
-        near = _neighbours(masks, band) if do_masking else None
-        own = masks[band] if do_masking else None
-        seen, error = _compare(band, difference, own, near, sensitivities[band], changed)
+        mask = (masks[band], _neighbours(masks, band)) if do_masking else (None, None)
+        seen, error = _compare(band, difference, *mask, sensitivities[band], changed)
         visible.append(seen)
         errors.append(error)
     del bands, masks, sensitivities
@@ -189,13 +174,11 @@ def _changed(images: torch.Tensor) -> torch.Tensor | None:
     return None if bool(changed.all()) else changed
 
 
-def _decompose(
-    response: torch.Tensor, adaptation: torch.Tensor, resolution: float, dtype: torch.dtype
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _decompose(response, adaptation, resolution: float, dtype: torch.dtype) -> Bands:
     """Contrast bands (o, h, w) of the reference and of the difference, from fine to coarse.
 
-    The pyramid doubles the amplitude from level to level; here that is divided out. The difference
-    is decomposed in place of the test: in float32 it keeps its digits however small it is.
+    The pyramid doubles the amplitude from level to level, which is divided out. The difference is
+    decomposed instead of the test: in float32 it keeps its digits however small it is.
     """
     reference, test = response
     bands = steerable_pyramid(torch.stack([reference, test - reference]).to(dtype))
@@ -218,41 +201,29 @@ def _base_filtered(image: torch.Tensor, frequency: float, luminance: float) -> t
     rho = np.hypot(
         np.fft.fftfreq(size[0], 1 / sampling)[:, None], np.fft.rfftfreq(size[1], 1 / sampling)
     )
-    sensitivity = torch.from_numpy(neural_csf(rho, luminance)).to(image)
+    sensitivity = torch.from_numpy(vision.neural_csf(rho, luminance)).to(image)
     filtered = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * sensitivity, s=size)
     return filtered[: image.shape[0], : image.shape[1]]
 
 
-def _sensitivities(
-    adaptation: torch.Tensor,
-    bands: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    resolution: float,
-) -> list[torch.Tensor]:
+def _sensitivities(adaptation: torch.Tensor, bands: Bands, resolution: float) -> list[torch.Tensor]:
     """Neural sensitivity (h, w) at the frequency of each band; 1 for the base, filtered before."""
     level = adaptation.mean(0).clamp_(1e-5, 1e5).log10_().to(bands[0][0].dtype)
     maps = []
     for band, (reference, _) in enumerate(bands[:-1]):
         local = resize_bicubic(level, tuple(reference.shape[1:])).clamp(-5, 5)
-        maps.append(sensitivity_map(local, resolution / 2 ** (band + 1)))
+        maps.append(vision.sensitivity_map(local, resolution / 2 ** (band + 1)))
     return [*maps, torch.ones_like(bands[-1][0][0])]
 
 
 def _mutual_mask(reference: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
     """Contrast (o, h, w) that both images have: the smaller of the two, in a 3 x 3 mean."""
-    masks = torch.empty_like(reference)
-    count, height, width = masks.shape
-    for rows in strips(height, masks.device, _CELLS // (count * width)):
-        wide = slice(max(rows.start - 1, 0), rows.stop + 1)
-        one = reference[:, wide]
-        common = torch.minimum(torch.add(one, difference[:, wide]).abs_(), one.abs())
-        common = pad(common, (1, 1, int(rows.start == 0), int(rows.stop >= height)))
-        lines = common[:, :-2] + common[:, 1:-1]
-        lines += common[:, 2:]
-        mask = masks[:, rows]
-        torch.add(lines[..., :-2], lines[..., 1:-1], out=mask)
-        mask += lines[..., 2:]
-        mask /= 9
-    return masks
+    common = pad(torch.minimum((reference + difference).abs_(), reference.abs()), (1, 1, 1, 1))
+    lines = common[:, :-2] + common[:, 1:-1]
+    lines += common[:, 2:]
+    masks = lines[..., :-2] + lines[..., 1:-1]
+    masks += lines[..., 2:]
+    return masks.div_(9)
 
 
 def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
@@ -267,12 +238,7 @@ def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
 
 
 def _compare(
-    band: int,
-    difference: torch.Tensor,
-    masks: torch.Tensor | None,
-    near: torch.Tensor | None,
-    sensitivity: torch.Tensor,
-    changed: torch.Tensor | None,
+    band: int, difference, masks, near, sensitivity, changed
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Visible differences (o, h, w) of a band, and the pooled error of each orientation."""
     gain, (count, height, width) = 2.0**band, difference.shape
@@ -280,7 +246,7 @@ def _compare(
         changed = resize_bicubic(changed.to(difference.dtype), (height, width))
     visible = torch.empty_like(difference)
     squares = torch.zeros(count, dtype=torch.float64, device=difference.device)
-    for rows in strips(height, difference.device, _CELLS // (count * width)):
+    for rows in vision.strips(height, difference.device, _CELLS // (count * width)):
         part = (None, None) if masks is None else (masks[:, rows], near[:, rows])
         level = _log_difference(gain, difference[:, rows], *part, sensitivity[rows])
         error = level.exp()
@@ -292,13 +258,7 @@ def _compare(
     return visible, gain * squares.sqrt().numpy(force=True) / (height * width)
 
 
-def _log_difference(
-    gain: float,
-    difference: torch.Tensor,
-    masks: torch.Tensor | None,
-    near: torch.Tensor | None,
-    sensitivity: torch.Tensor,
-) -> torch.Tensor:
+def _log_difference(gain: float, difference, masks, near, sensitivity) -> torch.Tensor:
     """Logarithm of the contrast difference (o, h, w) after neural noise and masking."""
     log_sensitivity = sensitivity.log()
     noise = torch.exp(-2 * _MASK_P * log_sensitivity)

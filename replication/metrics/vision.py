@@ -20,13 +20,8 @@ from replication.metrics.pyramid import MINIMUM, fast_length
 from replication.metrics.scaling import BRIGHTEST
 
 ENCODINGS = ("luminance", "rgb-bt.709", "luma-display", "sRGB-display", "XYZ")
-"""How images encode light (documented in :func:`replication.metrics.hdrvdp2`)."""
-
-PEAK_SENSITIVITY = 2.4
-"""Decimal logarithm of the eye's peak contrast sensitivity."""
-
-SURROUND = 1e-5
-"""Luminance around the image in cd/m2: a dark room."""
+PEAK_SENSITIVITY = 2.4  # decimal logarithm of the eye's peak contrast sensitivity
+SURROUND = 1e-5  # luminance around the image in cd/m2: a dark room
 
 # Optical transfer: weight and decay per cycle/degree in a sum of exponentials
 _MTF = (
@@ -71,7 +66,6 @@ _CSF_PARAMETERS = (
 
 _DARKEST, _BRIGHTEST, _LOG_RANGE = 1e-5, 1e5, (-5.0, 5.0)  # luminances of the tables below, cd/m2
 _RESPONSE_POINTS, _CSF_POINTS, _RESPONSE_SCALE = 2048, 256, 0.006894596
-_STRIP = 32  # rows or columns worked on at once
 
 
 def read_intensities(
@@ -82,35 +76,24 @@ def read_intensities(
 ) -> torch.Tensor:
     """Check two images and decode them to intensities in absolute units.
 
-    Args:
-        reference: (H, W, 3) or (H, W), as in :func:`replication.metrics.hdrvdp2`.
-        test: The same.
-        color_encoding: One of :data:`ENCODINGS`.
-        device: By default where `reference` is.
-
-    Returns:
-        float64 (2, C, H, W), reference first, C = 3 or 1, cd/m2 (R = G = B = Y means Y).
+    Takes what :func:`replication.metrics.hdrvdp2` takes. Returns float64 (2, C, H, W), reference first,
+    C = 3 or 1, cd/m2 (R = G = B = Y means Y).
     """
     if color_encoding not in ENCODINGS:
-        raise ReplicationError(
-            f"Unknown colour encoding {color_encoding!r}; there are {', '.join(ENCODINGS)}."
-        )
+        known = ", ".join(ENCODINGS)
+        raise ReplicationError(f"Unknown colour encoding {color_encoding!r}; known: {known}.")
     pair = [x if isinstance(x, torch.Tensor) else np.asarray(x) for x in (reference, test)]
     shape, channels = tuple(pair[0].shape), () if color_encoding.startswith("lum") else (3,)
     if tuple(pair[1].shape) != shape:
         raise ReplicationError(
-            f"Images to compare must be of one size, not a reference of shape {shape} "
-            f"and a test of shape {tuple(pair[1].shape)}."
+            f"Images to compare must be of one size, not {shape} and {tuple(pair[1].shape)}."
         )
     if len(shape) != 2 + len(channels) or shape[2:] != channels:
         wanted = "(H, W, 3)" if channels else "(H, W)"
-        raise ReplicationError(
-            f"Encoding {color_encoding} needs images of shape {wanted}, not {shape}."
-        )
+        raise ReplicationError(f"Encoding {color_encoding} needs shape {wanted}, not {shape}.")
     if min(shape[:2]) < MINIMUM:
         raise ReplicationError(
-            f"Images to compare must have at least {MINIMUM} x {MINIMUM} pixels, "
-            f"not {shape[0]} x {shape[1]}."
+            f"Images to compare must have at least {MINIMUM} x {MINIMUM} pixels, not {shape[:2]}."
         )
     if device is None:
         device = pair[0].device if isinstance(pair[0], torch.Tensor) else "cpu"
@@ -155,9 +138,8 @@ def _decoded(images: torch.Tensor, encoding: str) -> torch.Tensor:
         linear = torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
         return linear.mul_(99).add_(1)
     if images[:, images.shape[1] // 2].max() <= 1:  # luminance, green or Y
-        warnings.warn(
-            "No pixel is brighter than 1 cd/m2, but absolute luminance is needed.", stacklevel=5
-        )
+        text = "No pixel is brighter than 1 cd/m2, but absolute luminance is needed."
+        warnings.warn(text, stacklevel=5)
     return _mixed(images, np.transpose(_XYZ_TO_RGB)) if encoding == "XYZ" else images
 
 
@@ -170,7 +152,6 @@ def _mixed(images: torch.Tensor, weights: Sequence[Sequence[float]]) -> torch.Te
 def retinal_response(
     images: torch.Tensor,
     pixels_per_degree: float,
-    *,
     surround: float = SURROUND,
     rgb_display: str = "ccfl-lcd",
     do_mtf: bool = True,
@@ -187,13 +168,9 @@ def retinal_response(
         luminance (2, H, W), float64, cd/m2, of each pixel on its own.
     """
     if rgb_display not in _EMISSION:
-        raise ReplicationError(
-            f"Unknown display {rgb_display!r}; there are {', '.join(_EMISSION)}."
-        )
+        raise ReplicationError(f"Unknown display {rgb_display!r}; known: {', '.join(_EMISSION)}.")
     if not 0 < pixels_per_degree < math.inf:
-        raise ReplicationError(
-            f"pixels_per_degree must be positive and finite, not {pixels_per_degree}."
-        )
+        raise ReplicationError(f"pixels_per_degree must be positive, not {pixels_per_degree}.")
     if not (surround == -1 or 0 <= surround < math.inf):
         raise ReplicationError(f"surround must be a luminance in cd/m2 or -1, not {surround}.")
     if not math.isfinite(peak_sensitivity):
@@ -220,7 +197,7 @@ def retinal_response(
     return response, adaptation
 
 
-def strips(count: int, device: torch.device, size: int = _STRIP) -> Iterator[slice]:
+def strips(count: int, device: torch.device, size: int = 32) -> Iterator[slice]:
     """Slices of `count` rows: `size` at a time on a CPU, to stay in its cache, else all at once."""
     size = max(size, 1) if device.type == "cpu" else count
     return (slice(first, first + size) for first in range(0, count, size))
@@ -297,10 +274,7 @@ def rod_sensitivity(luminance: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def photoreceptor_response(peak_sensitivity: float = PEAK_SENSITIVITY) -> np.ndarray:
-    """Responses of a cone and of the rods: sensitivity integrated over log-luminance from 1e-5 cd/m2.
-
-    Args:
-        peak_sensitivity: Decimal logarithm of the peak contrast sensitivity.
+    """Responses of a cone and of the rods: sensitivity integrated over log-luminance.
 
     Returns:
         float64 (2, 2048), units of the threshold, at equidistant log10 of 1e-5 to 1e5 cd/m2; read-only.
