@@ -25,7 +25,7 @@ from replication.files import ReplicationError, sha256_file
 from replication.hdr import debevec, reinhard
 from replication.images import luminance as luminance_of
 from replication.images import to_uint8
-from replication.metrics import fidelity, pu21, scaling
+from replication.metrics import fidelity, scaling
 from replication.metrics.drim import DRIMResult, drim, overlay
 from replication.metrics.hdrvdp2 import HDRVDP2Result, hdrvdp2, pixels_per_degree
 from replication.paper import DISPLAY_DIAGONAL_INCHES, DISPLAY_RESOLUTION, VIEWING_DISTANCE_M
@@ -47,7 +47,7 @@ def protocol(scale: str = scaling.PROTOCOL) -> str:
     return (
         "PSNR: Reinhard 2002 global, automatic key and white per image, gamma 2.2, 8 bit, of the "
         f"HDR images as they come; else {scale}; HDR-VDP-2.2.1 rgb-bt.709 ccfl-lcd "
-        f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {pu21.PROTOCOL}; "
+        f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {fidelity.PU21_PROTOCOL}; "
         f"log10 luminance from {DARKEST:g} cd/m2"
     )
 
@@ -241,8 +241,8 @@ def scores(
         "psnr": fidelity.psnr(*shown, data_range=255),
         "hdrvdp2_q": seen.Q,
         "hdrvdp2_q_mos": seen.Q_MOS,
-        "pu21_psnr": pu21.pu21_psnr(scaled, reference),
-        "pu21_ssim": pu21.pu21_ssim(scaled, reference),
+        "pu21_psnr": fidelity.pu21_psnr(scaled, reference),
+        "pu21_ssim": fidelity.pu21_ssim(scaled, reference),
         "log_rmse_unclipped": _rms(error[clipped == 0]),
         "log_rmse_clipped": _rms(error[clipped > 0]),
         "log_rmse_clipped_partly": _rms(error[(clipped == 1) | (clipped == 2)]),
@@ -494,7 +494,7 @@ def _scaling_scene(stack: ExposureStack, methods: list[Expansion], version: str)
                 seen = visible_difference(scaled, reference)
             metrics = {
                 "hdrvdp2_q": seen.Q,
-                "pu21_psnr": pu21.pu21_psnr(scaled, reference),
+                "pu21_psnr": fidelity.pu21_psnr(scaled, reference),
             }
             row = _row(stack, method, version, metrics)
             rows.append(row | {"scaling": f"{rule}, truth {peak:g} cd/m2"})

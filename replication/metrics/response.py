@@ -29,7 +29,7 @@ def correct_response(test: np.ndarray, reference: np.ndarray, *, space: str = "l
     towards the identity. ``rgb`` fits the three channels at once, in PQ, with the same ridge.
 
     Args:
-        test: Float (H, W, 3), linear RGB, **absolute**, 0 to 1e15 cd/m2; clamped below at 0.005.
+        test: Float (H, W, 3), linear RGB, **absolute** cd/m2, clamped to 0.005 ... 1e8.
         reference: The same.
         space: ``luv`` (the authors' default) or ``rgb``.
 
