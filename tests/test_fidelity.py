@@ -177,19 +177,9 @@ def test_complete_results_of_the_toolbox(name):
 def test_pu21_ssim_is_wangs(radiance, data_range):
     codes = [pu21_encode(luminance(image)) for image in radiance]
     ours = pu21_ssim(*radiance, data_range=data_range)
-    assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5), "its window is single precision"
-
-
-def test_worse_and_black_images(radiance):
-    test, reference = radiance
-    worse = test * np.exp(0.5 * np.random.default_rng(1).normal(size=test.shape))
-    assert pu21_ssim(reference, reference) == pytest.approx(1)
-    assert pu21_ssim(worse, reference) < pu21_ssim(test, reference) < 1
-    assert pu21_psnr(worse, reference) < pu21_psnr(test, reference)
-    black = np.zeros((12, 12, 3))
-    assert pu21_psnr(black, black) == np.inf
-    assert np.isfinite(pu21_psnr(black + 1, black))
-    assert -1 <= pu21_ssim(black + 1, black) < 1
+    assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5), (
+        "its window is single precision"
+    )
 
 
 GREY = np.full((12, 13, 3), 50.0)

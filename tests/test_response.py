@@ -96,7 +96,9 @@ def test_degenerate_images_stay_finite(space):
     levels = np.where(rng.random((20, 30, 1)) > 0.5, 1.0, 1000.0) * np.ones(3)
     constant, black = np.full((20, 30, 3), 7.0), np.zeros((20, 30, 3))
     images = [constant, black, levels, scene(), scene(1, 9).clip(0, 1e14), scene() * [1, 0, 0]]
-    pairs = [(a, b) for a in images for b in images] + [(np.ones((1, 1, 3)), np.full((1, 1, 3), 3.0))]
+    pairs = [(a, b) for a in images for b in images] + [
+        (np.ones((1, 1, 3)), np.full((1, 1, 3), 3.0))
+    ]
     for test, reference in pairs:
         corrected = correct_response(test, reference, space=space)
         assert np.isfinite(corrected).all()

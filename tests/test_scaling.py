@@ -53,26 +53,9 @@ def test_only_unclipped_pixels_set_the_scale_of_the_test():
     np.testing.assert_allclose(scaled[~mask], 1000 * reference[~mask], rtol=1e-5)
 
 
-def test_mean_luminance_agrees_after_scaling():
-    reference, test = scale_reference(radiance()), radiance(seed=3)
-    mask = np.random.default_rng(2).random(reference.shape[:2]) < 0.4
-    scaled = scale_test(test, reference, mask)
-    means = [luminance(image)[mask].mean() for image in (scaled, reference)]
-    assert means[0] == pytest.approx(means[1], rel=1e-6)
-    ratio = scaled / test
-    assert np.ptp(ratio) < 1e-5 * ratio.mean(), "one factor for all pixels and channels"
-
-
 def test_clipped_channels_are_counted():
     ldr = np.array([[[251, 255, 252], [250, 251, 0], [0, 0, 255], [250, 250, 250]]], np.uint8)
     assert clipped_channels(ldr).tolist() == [[3, 1, 1, 0]]
-
-
-def test_inputs_stay_unchanged():
-    hdr = radiance()
-    before = hdr.copy()
-    scale_test(hdr, scale_reference(hdr), np.ones(hdr.shape[:2], bool))
-    assert np.array_equal(hdr, before)
 
 
 @pytest.mark.filterwarnings("error")
