@@ -24,7 +24,6 @@ from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
 from replication.evaluation import rows as report
 from replication.evaluation.exposures import Method, exposure_rows
 from replication.evaluation.processes import in_processes
-from replication.fast import InferenceNetwork
 from replication.files import ReplicationError, atomic_path, sha256_file
 from replication.images import to_uint8
 from replication.model import PerChannel, ShallowNetwork, SubNetwork
@@ -314,8 +313,7 @@ def _infer(ldr: np.ndarray, networks: Mapping[int, nn.Module]) -> dict[int, np.n
     """Every exposure of a contender from the EV 0 image, 8 bits between the links (D8)."""
     images, image = {}, ldr
     for ev, network in networks.items():
-        fast = InferenceNetwork(network) if isinstance(network, SubNetwork) else network
-        image = images[ev] = to_uint8(infer_exposure(image, fast))
+        image = images[ev] = to_uint8(infer_exposure(image, network))
     return images
 
 

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack
-from replication.fast import InferenceNetwork
 from replication.files import sha256_array, sha256_file
 from replication.images import to_uint8
 from replication.metrics import fidelity
@@ -184,12 +183,11 @@ def link_methods(
     """
     before = previous_ev(ev)
     curves = tone_curve.fit((stack.images for stack in training), (ev,), source=before)
-    fast = InferenceNetwork(network)
     return [
         Method("identity", lambda image: {ev: image}),
         Method("tone_curve", lambda image: tone_curve.infer_stack(image, curves)),
         Method(
-            "deep_chain", lambda image: {ev: to_uint8(infer_exposure(image, fast))}, weights_hash
+            "deep_chain", lambda image: {ev: to_uint8(infer_exposure(image, network))}, weights_hash
         ),
     ]
 
