@@ -143,6 +143,7 @@ def for_training(network: nn.Module) -> nn.Module:
 class _Inference(nn.Module):
     """Normalisation is folded, activations work in place, r1 and r2 grow feature by feature."""
 
+    @torch.no_grad()
     def __init__(self, network: SubNetwork) -> None:
         super().__init__()
         network = as_prelu(network) if network.activation == "mprelu" else copy.deepcopy(network)

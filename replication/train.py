@@ -101,6 +101,11 @@ class Recipe:
         return self.patches // self.batch_size
 
     @property
+    def log_every(self) -> int:
+        """Steps per line of the log: 25 to about 500 lines in all."""
+        return max(1, min(50, self.steps // 25), self.steps // 500)
+
+    @property
     def digest(self) -> str:
         """Eight hex digits that name the recipe, for folders that must not mix two of them."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
@@ -247,7 +252,7 @@ def train(
         patches: Patches of every EV in use; their device is the device of the training.
         recipe: What to do. `facts`: what else must agree to resume, such as the data (JSON values).
         folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
-        log_every: Steps per line of the log; by default 25 to about 500 lines in all.
+        log_every: Steps per line of the log, by default the recipe's.
         checkpoint_seconds: Longest time between two checkpoints: what a kill can lose.
         stop_after: Stop, with a checkpoint, after so many steps of this call.
         label: Shown with the progress. `compile`: use ``torch.compile`` (it needs a C++ compiler).
@@ -287,7 +292,7 @@ def train(
             wrap, ids = nn.parallel.DistributedDataParallel, [patches.device] if cuda else None
             called = {ev: wrap(network, device_ids=ids) for ev, network in called.items()}
         freeze_from = steps - int(recipe.frozen_norm * steps)
-        log_every = log_every or max(1, min(50, steps // 25), steps // 500)
+        log_every = log_every or recipe.log_every
         end = steps if stop_after is None else min(steps, step + stop_after)
         sums, counted = torch.zeros(3, device=patches.device), 0
         since = saved = time.time()

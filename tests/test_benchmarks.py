@@ -3,8 +3,6 @@
 Without ``--benchmark-only`` each runs small, which only shows that it works. Nothing asserts a time.
 """
 
-import functools
-
 import cv2
 import numpy as np
 import pytest
@@ -16,17 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.data.camera import VirtualCamera
-from replication.fast import InferenceNetwork
-from replication.hdr import debevec, reinhard
+from replication.fast import activate, for_inference, for_training
+from replication.hdr import reinhard
 from replication.images import to_uint8
 from replication.metrics.drim import drim
 from replication.metrics.hdrvdp2 import hdrvdp2
-from replication.model import MPReLU, PReLU, SubNetwork
+from replication.model import MPReLU, SubNetwork
 from replication.paper import EVS, IMAGE_SIZE
 from replication.provenance import usable_cores
-from replication.reconstruct import infer_exposure, infer_stack
+from replication.reconstruct import infer_exposure, infer_stack, merge_stack
 from replication.train import chain_losses, seeded
-from tests.conftest import plain
 
 pytestmark = pytest.mark.benchmark(group="benchmarks")
 PRECISIONS = ("float32", "bfloat16")
@@ -58,21 +55,11 @@ def frames(radiance):
     return VirtualCamera().stack(radiance)
 
 
-@pytest.fixture(scope="module")
-def patches(full):
-    count, size = (16, 64) if full else (2, 16)
-    generator = torch.Generator().manual_seed(0)
-    return {
-        ev: torch.rand(count, 3, size, size, generator=generator).to(
-            memory_format=torch.channels_last
-        )
-        for ev in (0, 1, -1)
-    }
-
-
 def test_infer_one_exposure(benchmark, chain, frames):
-    network = InferenceNetwork(chain[1])
-    image = benchmark.pedantic(infer_exposure, (frames[0], network), rounds=3, warmup_rounds=1)
+    network, options = for_inference(chain[1]), {"device": "cpu"}
+    image = benchmark.pedantic(
+        infer_exposure, (frames[0], network), options, rounds=3, warmup_rounds=1
+    )
     assert image.shape == frames[0].shape
 
 
@@ -84,13 +71,7 @@ def test_infer_stack(benchmark, chain, frames):
 
 
 def test_response_and_merge_of_seven_frames(benchmark, frames):
-    times = [2.0**ev for ev in frames]
-
-    def merge():
-        images = list(frames.values())
-        return debevec.merge(images, times, debevec.estimate_response(images, times))
-
-    hdr = benchmark.pedantic(merge, rounds=5, warmup_rounds=1)
+    hdr = benchmark.pedantic(merge_stack, (frames,), rounds=5, warmup_rounds=1)
     assert hdr.shape == frames[0].shape
 
 
@@ -99,22 +80,7 @@ def test_reinhard_global(benchmark, radiance):
     assert picture.shape == radiance.shape
 
 
-@pytest.mark.parametrize(("activation", "ev"), [("prelu", 1), ("mprelu", -1)])
-def test_training_step(benchmark, patches, activation, ev):
-    network = seeded(lambda: SubNetwork(activation), 0).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss = chain_losses({ev: network}, patches, "teacher")[0]
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    assert np.isfinite(benchmark.pedantic(step, rounds=8, warmup_rounds=2))
-
-
-# Training, as results/reference/BENCHMARK.md tells it: "plain" is torch's own layers one by one.
+# Training as in results/reference/BENCHMARK.md: "plain" is the network as the paper draws it.
 
 
 class Traffic(TorchDispatchMode):
@@ -143,7 +109,7 @@ def training_step(way, precision, batch, size, activation="prelu", frozen=False)
         one: torch.rand(batch, 3, size, size, generator=generator).to(memory_format=form)
         for one in (0, ev)
     }
-    called = network if way == "ours" else functools.partial(plain, network)
+    called = for_training(network) if way == "ours" else network
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
     optimizer = torch.optim.Adam(network.parameters(), fused=way == "ours")
 
@@ -230,8 +196,9 @@ def test_ceiling(benchmark, full, capsys, what, threads):
             print(f"\nceiling {what}, {threads} threads: {speed:.0f} {unit}")
 
 
-@pytest.mark.parametrize("activation", [nn.PReLU, PReLU, MPReLU])
-def test_activation_forward_and_backward(benchmark, full, activation):
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("activation", [nn.PReLU, MPReLU])
+def test_activation_forward_and_backward(benchmark, full, activation, fast):
     size = (16, 32, 64, 64) if full else (2, 4, 8, 8)
     x = torch.randn(size).to(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn(size).to(memory_format=torch.channels_last)
@@ -239,7 +206,7 @@ def test_activation_forward_and_backward(benchmark, full, activation):
 
     def both():
         x.grad = module.weight.grad = None
-        module(x).backward(grad)
+        (activate(module, x) if fast else module(x)).backward(grad)
         return x.grad
 
     assert benchmark.pedantic(both, rounds=30, warmup_rounds=5).shape == size

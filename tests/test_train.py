@@ -204,13 +204,11 @@ def test_stopped_and_resumed_equals_uninterrupted_bitwise(patches, tmp_path, mod
         assert [one[key] for key in keys] == [other[key] for key in keys]
 
 
-def test_the_log_of_a_long_run_stays_small(patches, tmp_path):
-    for length, lines in ((100, 25), (2000, 40), (30_000, 500), (18_000_000, 500)):
-        recipe = Recipe(patches=length)
-        path = train({1: small()}, patches, recipe, tmp_path / str(length), stop_after=1)
-        assert path.exists()
-        every = max(1, min(50, length // 25), length // 500)
-        assert length // every == lines
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_log_of_a_long_run_stays_small(batch):
+    for steps in (1, 10, 100, 1000, 30_000, 400_000, 18_000_000):
+        recipe = Recipe(patches=steps * batch, batch_size=batch)
+        assert min(steps, 20) <= steps // recipe.log_every <= 600
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ReplicationError])
@@ -362,10 +360,10 @@ def test_resuming_another_training_is_refused(vds, weights_folder, monkeypatch, 
         with pytest.raises(ReplicationError, match=f"was trained with another {name}"):
             train_subnetworks([2], output, **BRIEF | other)
     if not finished:
-        path = next((vds / "vds/train_set").rglob("*_2EV*"))
-        Image.fromarray(np.zeros((66, 75, 3), np.uint8)).save(path)
-        tiny = {p: p.unlink() for p in (vds / "vds/train_set").rglob("x")}
-        assert not tiny
+        for path in (vds / "vds/train_set").rglob("*_3EV*"):
+            Image.fromarray(np.zeros((66, 75, 3), np.uint8)).save(path)
+        with pytest.raises(ReplicationError, match="was trained with another dataset_hash"):
+            train_subnetworks([2], output, **BRIEF)
 
 
 def test_training_starts_from_weights_of_the_same_kind_only(vds, weights_folder, tmp_path):
@@ -432,8 +430,7 @@ def test_one_recipe_makes_all_weights_and_resumes(vds, monkeypatch):
     assert last["init"] == module.sha256_file(output / "stage2" / "ev+2.safetensors")
     assert (first["inputs"], first["init"], last["inputs"]) == ("inferred", None, "true")
     before = {path: path.read_bytes() for path in written.values()}
-    shutil_tree = output / "stage3" / "ev+1ev+2" / "ev+1.safetensors"
-    shutil_tree.unlink()
+    (output / "stage3" / "ev+1ev+2" / "ev+1.safetensors").unlink()
     assert run_recipe(recipe, output, device="cpu") == written
     assert all(path.read_bytes() == content for path, content in before.items())
 
@@ -482,7 +479,7 @@ torch.set_num_threads(1)
 image = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
 patches = PatchSet([{0: image, 1: image // 2 + 100}], (0, 1), size=16, stride=4)
 network = seeded(lambda: SubNetwork("relu", kernels=2), 0)
-train({1: network}, patches, Recipe(patches=600, batch_size=2), sys.argv[1], checkpoint_seconds=0)
+train({1: network}, patches, Recipe(patches=160, batch_size=2), sys.argv[1], checkpoint_seconds=0)
 """
 
 
@@ -497,7 +494,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         time.sleep(0.005)
     part.send_signal(signal.SIGTERM)
     assert part.wait() == -signal.SIGTERM
-    assert 0 < int(read_safetensors(checkpoint)[1]["step"]) < 300
+    assert 0 < int(read_safetensors(checkpoint)[1]["step"]) < 80
     assert start("part").wait(120) == whole.wait(120) == 0
     one, other = (
         read_safetensors(tmp_path / n / "final.safetensors")[0] for n in ("whole", "part")
