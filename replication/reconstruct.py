@@ -22,11 +22,8 @@ from replication.model import DeepChain
 from replication.paper import EVS, PATCH_SIZE, PATCH_STRIDE
 from replication.weights import WEIGHTS, load_weights, weights_path
 
-OVERLAP = 34
-"""Pixels that a tile needs around it: 33 of the feature extraction (field 67) and 1 of r3."""
-
-BUILT_IN_PHOTO = "coffee"
-"""Name of the default photograph: a cup of coffee by Rachel Michetti (CC0), part of scikit-image."""
+OVERLAP = 34  # pixels that a tile needs around it: 33 of the features (field 67) and 1 of r3
+BUILT_IN_PHOTO = "coffee"  # a cup of coffee by Rachel Michetti (CC0), part of scikit-image
 
 
 def load_chain(weights: str | Path | None = None) -> DeepChain:
@@ -83,7 +80,6 @@ class _Tiled(nn.Module):
 
 
 def _batch(image: np.ndarray) -> Tensor:
-    """uint8 ``(H, W, 3)`` -> float32 ``(1, 3, H, W)`` in [0, 1], ``channels_last``."""
     return torch.from_numpy(check_photo(image)).permute(2, 0, 1)[None].float().div_(255)
 
 
@@ -105,13 +101,10 @@ def infer_exposure(image: np.ndarray, network: nn.Module, **options) -> np.ndarr
 def infer_stack(
     ldr: np.ndarray, chain: DeepChain | None = None, *, progress: Callable | None = None, **options
 ) -> dict[int, np.ndarray]:
-    """Infer the exposure stack of one photo: EV -> uint8 ``(H, W, 3)``, ascending; EV 0 is `ldr`.
+    """Infer the exposure stack of one photo: EV -> uint8 ``(H, W, 3)``, ascending.
 
-    Args:
-        ldr: uint8 ``(H, W, 3)`` RGB, any size: the middle exposure, EV 0.
-        chain: From :func:`load_chain`; by default the shipped weights.
-        progress: Called with each EV when it is done.
-        **options: As in :func:`infer_exposure`.
+    `ldr`, uint8 ``(H, W, 3)`` RGB, is EV 0; `chain` are by default the shipped weights; `progress` is
+    called with each EV when it is done; `options` are those of :func:`infer_exposure`.
     """
     images = {0: check_photo(ldr)}
     chain = load_chain() if chain is None else chain
@@ -130,13 +123,10 @@ def infer_stack(
 def merge_stack(images: dict[int, np.ndarray]) -> np.ndarray:
     """Merge a stack, EV -> uint8 ``(H, W, 3)``, by Debevec's method (Sections 4.5 and 6.2).
 
-    The response is estimated from the stack itself, exposure times are 2^EV. Where the middle exposure
-    holds no light at all, the other ones are inferred from nothing, and the result is black.
-
     Returns:
-        float32 ``(H, W, 3)`` linear RGB, relative radiance.
+        float32 ``(H, W, 3)`` linear RGB, relative radiance (exposure times are 2^EV).
     """
-    if 0 in images and not images[0].any():
+    if 0 in images and not images[0].any():  # no light: the other exposures say nothing
         return np.zeros(images[0].shape, np.float32)
     evs = sorted(images)
     frames, times = [images[ev] for ev in evs], [2.0**ev for ev in evs]
@@ -149,16 +139,13 @@ def reconstruct(ldr: np.ndarray, chain: DeepChain | None = None, **options) -> n
 
 
 def convert(photos: Sequence[str | Path], output: str | Path, *, weights=None, **options) -> None:
-    """Convert photos to HDR images; a photo that fails does not stop the others.
+    """Convert photos to HDR images; one that fails does not stop the others, but raises at the end.
 
     Args:
         photos: Picture files; none means a photograph that scikit-image carries.
         output: Folder that receives, for each photo, ``NAME.hdr`` and ``NAME.exr`` (relative radiance),
             ``NAME_tonemapped.png`` (Reinhard 2002) and ``NAME_stack/ev-3.png`` … ``ev+3.png``.
         weights: As in :func:`load_chain`, `options` as in :func:`infer_exposure`.
-
-    Raises:
-        ReplicationError: Two photos have one name, the weights cannot be loaded, or a photo failed.
     """
     if not str(output):
         raise ReplicationError("The name of the output folder is empty.")
@@ -180,10 +167,8 @@ def convert(photos: Sequence[str | Path], output: str | Path, *, weights=None, *
                     infer_stack(ldr, chain, progress=lambda _: bar.update(), **options),
                 )
                 said = f"{output / name}.hdr, .exr, _tonemapped.png, _stack/"
-            except ReplicationError as error:
-                failures.append(str(error).rstrip("."))
-            except (OSError, UnicodeError) as error:
-                failures.append(f"Cannot write {name} to {output}: {error}")
+            except (ReplicationError, OSError, UnicodeError) as error:
+                failures.append(f"{error}".rstrip("."))
             except (MemoryError, RuntimeError) as error:
                 if isinstance(error, RuntimeError) and "memory" not in str(error):
                     raise

@@ -1,9 +1,8 @@
 """Training: the losses of Eq. 3 and 4, one resumable loop, and the recipe of the shipped weights.
 
-Data, :class:`Recipe` and code determine a run: order and flips of the patches follow from (seed, epoch),
-so a resumed run equals an uninterrupted one, bitwise on a CPU. Under torchrun each process takes its
-share of every batch and gradients are averaged (DistributedDataParallel). Batch normalisation sees the
-whole batch on GPUs (SyncBatchNorm); on CPUs each process normalises its own share.
+Order and flips of the patches follow from (seed, epoch), so a resumed run equals an uninterrupted one,
+bitwise on a CPU. Under torchrun each process takes its share of every batch (DistributedDataParallel);
+batch normalisation sees the whole batch on GPUs, and on CPUs each process normalises its own share.
 """
 
 from __future__ import annotations
@@ -54,16 +53,13 @@ _LIMITS |= {"beta1": (0, 0.9999), "tv_weight": (0, 1e6), "frozen_norm": (0, 1), 
 class Recipe:
     """How to train; the defaults are the paper's (Section 4.3).
 
-    Attributes:
-        patches: Patches seen in all, `batch_size` a step (of all processes together).
-        mode: ``"teacher"``: each subnetwork reads the true image before it; ``"chained"``: the inferred
-            one, so that the losses at EV ±1 and ±2 join the one at ±3.
-        learning_rate: Of Adam, with `beta1`; `schedule` ``"cosine"`` lets it fall to zero at the end.
-        tv_weight: λ of Eq. 3. `norm`: of the pixel loss, 1 is Eq. 4, 2 means squares.
-        frozen_norm: Last part of the run that keeps batch normalisation's running statistics (D7).
-        flips: Mirror patches at random. `seed`: of the initial weights and of the patches' order.
-        precision: ``"float32"``, ``"tf32"`` (convolutions on a GPU), ``"bfloat16"`` (autocast; weights
-            and losses stay float32), or ``"auto"``: bfloat16 where the processor has it, else float32.
+    `patches` are those seen in all, `batch_size` a step (of all processes together). `mode`: each
+    subnetwork reads the true image before it (``teacher``), or the inferred one (``chained``), so that
+    the losses at EV ±1 and ±2 join the one at ±3. `tv_weight` is λ of Eq. 3; `norm` 1 is Eq. 4, 2 means
+    squares. `schedule`: a ``constant`` rate of Adam or a ``cosine`` to zero. `frozen_norm`: last part of
+    the run, in [0, 1], that keeps batch normalisation's running statistics (D7). `flips`: mirror patches
+    at random. `precision`: ``float32``, ``tf32`` (a GPU's convolutions), ``bfloat16`` (autocast), or
+    ``auto``, bfloat16 where the processor has it. `seed`: of weights and order.
     """
 
     patches: int = PATCHES
@@ -82,14 +78,11 @@ class Recipe:
     def __post_init__(self):
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
-            if value not in _CHOICES.get(name, (value,)) and name in _CHOICES:
+            if name in _CHOICES and value not in _CHOICES[name]:
                 known = ", ".join(map(str, _CHOICES[name]))
                 raise ReplicationError(f"Unknown {name} {value!r}; known are {known}.")
-            number, (low, high) = (
-                isinstance(value, int | type(field.default)),
-                _LIMITS.get(name, ".."),
-            )
-            if name in _LIMITS and not (number and low <= value <= high):
+            low, high = _LIMITS.get(name, (value, value))
+            if not isinstance(value, int | type(field.default)) or not low <= value <= high:
                 kind = "whole number" if isinstance(field.default, int) else "number"
                 raise ReplicationError(f"{name} is a {kind} in {low} … {high}, not {value!r}.")
         if self.patches < self.batch_size:
@@ -159,12 +152,9 @@ def chain_losses(
     tv_weight=TV_WEIGHT,
     norm=1,
 ) -> Tensor:
-    """The three values of :func:`loss`, summed over the exposures: ``(3,)``.
+    """The three values of :func:`loss`, ``(3,)``, summed over the exposures in the order of the chain.
 
-    Args:
-        networks: EV -> subnetwork, in the order of the chain.
-        images: EV -> true patches ``(N, 3, H, W)`` in [0, 1].
-        mode: ``"teacher"`` or ``"chained"`` (the image before is clamped); the rest as in :func:`loss`.
+    `images` are EV -> true patches ``(N, 3, H, W)`` in [0, 1], `mode` is as in :class:`Recipe`.
     """
     inferred, parts = {}, []
     for ev, network in networks.items():
@@ -252,13 +242,9 @@ def train(
         patches: Patches of every EV in use; their device is the device of the training.
         recipe: What to do. `facts`: what else must agree to resume, such as the data (JSON values).
         folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
-        log_every: Steps per line of the log, by default the recipe's.
-        checkpoint_seconds: Longest time between two checkpoints: what a kill can lose.
-        stop_after: Stop, with a checkpoint, after so many steps of this call.
+        log_every: Steps per line of the log. `checkpoint_seconds`: what a kill can lose at most.
+        stop_after: Stop, with a checkpoint, after so many steps; otherwise the final file is returned.
         label: Shown with the progress. `compile`: use ``torch.compile`` (it needs a C++ compiler).
-
-    Returns:
-        ``final.safetensors``, or the checkpoint where `stop_after` ended the call before the end.
 
     Raises:
         ReplicationError: The loss is not finite (the last good checkpoint stays), the folder is in use,
@@ -267,9 +253,8 @@ def train(
     folder, recipe = check_folder(folder), recipe.on(patches.device)
     rank, size = _process()
     if recipe.batch_size % size:
-        raise ReplicationError(
-            f"A batch of {recipe.batch_size} cannot be shared equally by {size} processes."
-        )
+        batch = f"A batch of {recipe.batch_size}"
+        raise ReplicationError(f"{batch} cannot be shared equally by {size} processes.")
     cuda, steps, facts = patches.device.type == "cuda", recipe.steps, facts or {}
     checkpoint, final = folder / "checkpoint.safetensors", folder / "final.safetensors"
     module = nn.ModuleDict({f"{ev:+d}": network for ev, network in networks.items()})
@@ -322,11 +307,9 @@ def train(
             mean, seen = (sums / counted).tolist(), step * recipe.batch_size
             finite = torch.stack([weight.isfinite().all() for weight in module.parameters()]).all()
             if not (finite and all(map(math.isfinite, mean))):
+                where = f"{label or folder} diverged: the loss is not finite near step {step} of {steps}"
                 kept = checkpoint if checkpoint.exists() else "none"
-                raise ReplicationError(
-                    f"Training {label or folder} diverged: the loss is not finite near step {step} of "
-                    f"{steps}; the last good checkpoint is {kept}."
-                )
+                raise ReplicationError(f"Training {where}; the last good checkpoint is {kept}.")
             if logs:
                 speed = counted * recipe.batch_size / max(time.time() - since, 1e-9)
                 row = (step, seen, seen / len(patches), *mean, recipe.rate(step - 1), speed)
@@ -411,7 +394,7 @@ def train_subnetworks(
     compile: bool = False,
     **recipe,
 ) -> dict[int, Path]:
-    """Train subnetworks on a data set's training scenes; resumes what `output` holds.
+    """Train subnetworks on a data set's training scenes: EV -> weights file; resumes.
 
     Args:
         evs: One EV, or the EVs of one side for chained training.
@@ -423,9 +406,6 @@ def train_subnetworks(
         activation: Instead of the paper's. `label`, `compile`: as in :func:`train`.
         device: cpu, cuda or cuda:N, by default a GPU where there is one. `threads`: of the CPU.
         **recipe: Fields of :class:`Recipe`.
-
-    Returns:
-        EV -> weights file.
     """
     plan, evs = Recipe.of(recipe), tuple(dict.fromkeys(evs))
     evs = chain_evs(evs) if plan.mode == "chained" else evs
@@ -459,12 +439,11 @@ def train_subnetworks(
             network = SubNetwork(activation_for(ev))
             weights.load_weights(network, path, ev)
             for scene in tqdm(images, desc=f"inferring EV {ev:+d}", disable=None):
-                inferred = infer_exposure(scene[previous_ev(ev)], network, device=device)
-                scene[ev] = to_uint8(inferred)
+                source = scene[previous_ev(ev)]
+                scene[ev] = to_uint8(infer_exposure(source, network, device=device))
         patches, networks = PatchSet(images, evs_needed(evs), device=device), {}
         for ev in evs:
-            make = functools.partial(SubNetwork, own[ev]["activation"])
-            networks[ev] = seeded(make, plan.seed + ev)
+            networks[ev] = seeded(lambda ev=ev: SubNetwork(own[ev]["activation"]), plan.seed + ev)
             if init:
                 weights.load_weights(networks[ev], weights_path(ev, init), ev)
         facts |= {"dataset_hash": dataset_hash(stacks), "patches_in_data": len(patches)}
@@ -508,16 +487,14 @@ def _validation(network: SubNetwork, ev: int, dataset: str, device: torch.device
 def run_recipe(
     path: str | Path, output: str | Path, *, dataset=None, jobs: int = 1, device=None
 ) -> dict[int, Path]:
-    """Train all subnetworks of a recipe file; gives EV -> weights file in `output`; resumes.
+    """Train all subnetworks of a recipe file: EV -> weights file in `output`; resumes.
 
     Args:
         path: YAML with ``dataset`` and ``stages``, a list. Each stage has ``evs``, a list of lists
             (several EVs in a list are trained as a chain), ``inputs``, true or inferred (by the
             subnetworks before), and keys of :class:`Recipe`. It starts from the stage before, if it can.
-        output: Folder for ``ev+1.safetensors`` … and, of each stage, ``stage1`` ….
-        dataset: Instead of the file's.
-        jobs: Processes that share the lists of a stage.
-        device: As in :func:`train_subnetworks`; where there are several GPUs, each list has its own.
+        output: Folder for the weights and one folder per stage. `dataset`: instead of the file's.
+        jobs: Processes that share the lists of a stage, each on its own GPU where there are several.
     """
     if jobs < 1:
         raise ReplicationError(f"The number of jobs must be positive, not {jobs}.")

@@ -1,7 +1,5 @@
 """Weights go out and come back whole; what does not fit is refused with a sentence."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -94,6 +92,6 @@ def test_the_hash_of_a_chain_follows_its_files(tmp_path):
     for ev in chain.evs:
         save_weights(chain[ev], weights_path(ev, tmp_path), {"ev": ev})
     first = chain_hash(chain, tmp_path)
-    assert json.loads(json.dumps(first)) == first == chain_hash(chain, tmp_path)
+    assert first == chain_hash(chain, tmp_path)
     save_weights(chain[1], weights_path(1, tmp_path), {"ev": 1, "more": 0})
     assert len(first) == 12 != chain_hash(chain, tmp_path)
