@@ -16,6 +16,8 @@ help:
 	@echo "make benchmark   time inference, merging, metrics, baselines and training"
 	@echo "make report      regenerate the tables from the committed rows"
 	@echo "make docs        README, report and notebooks as a static site: site/index.html"
+	@echo "make data        fetch the small data set        make format    let ruff format the code"
+	@echo "make clean       remove results/runs, the site and caches"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -52,7 +54,8 @@ report: $(STAMP)
 	$(BIN)/python -m replication report
 
 docs: $(STAMP)
-	$(BIN)/python -m replication docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:
-	rm -rf results/runs site build *.egg-info .pytest_cache .ruff_cache
+	rm -rf results/runs site build dist *.egg-info .pytest_cache .ruff_cache

@@ -71,3 +71,21 @@ def _slope(activation: nn.Module) -> float:
     if isinstance(activation, nn.PReLU):
         return activation.weight.item()
     return float(getattr(activation, "negative_slope", 0.0))
+
+
+# ---- adapter: the old code under its new name, until this module is rewritten ----
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Stand-in for the checked choice of a device."""
+    from replication.files import ReplicationError
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ReplicationError(f"Unknown device {name!r}; known are cpu, cuda and cuda:N.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ReplicationError(f"Device {name} is not available here; cpu is.")
+    return device

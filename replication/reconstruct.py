@@ -238,3 +238,102 @@ def reconstruct(ldr: np.ndarray, chain: DeepChain | None = None, **options) -> n
         As in :func:`infer_stack`.
     """
     return merge_stack(infer_stack(ldr, chain, **options))
+
+
+# ---- adapter: the old code under its new name, until this module is rewritten ----
+
+
+from tempfile import TemporaryDirectory  # noqa: E402
+
+from skimage.data import coffee  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from replication.files import check_folder  # noqa: E402
+from replication.hdr import io, reinhard  # noqa: E402
+
+BUILT_IN_PHOTO = "coffee"
+
+
+def convert(
+    photos,
+    output,
+    *,
+    weights=None,
+    method: str = "tiled",
+    tile: int = 512,
+    stride: int = 10,
+    device: str | None = None,
+) -> None:
+    """Convert photos to HDR images; a photo that fails does not stop the others.
+
+    Parameters
+    ----------
+    photos
+        8- or 16-bit pictures, colour or grey, alpha ignored, EXIF orientation applied. None: a
+        photograph that scikit-image carries.
+    output
+        Folder that receives, for each photo, ``NAME.hdr`` and ``NAME.exr`` (relative radiance),
+        ``NAME_tonemapped.png`` (Reinhard 2002) and ``NAME_stack/ev-3.png`` … ``ev+3.png``.
+    weights, method, tile, stride
+        As in :func:`replication.reconstruct.infer_stack`.
+
+    Raises
+    ------
+    ReplicationError
+        If two photos would write the same files, the weights cannot be loaded, or a photo failed.
+    """
+    import replication.reconstruct as here
+
+    names = [Path(photo).stem for photo in photos] or [BUILT_IN_PHOTO]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ReplicationError(
+            f"Two photos are named {twice[0]!r}: they would write the same files."
+        )
+    photos, output = [Path(photo) for photo in photos], check_folder(output)
+    chain = load_chain(weights)
+    failures = []
+    sources = list(photos) or [None]
+    with tqdm(total=len(sources) * len(chain.evs), unit="image", disable=None) as bar:
+        for number, (name, photo) in enumerate(zip(names, sources, strict=True), 1):
+            bar.set_description(name)
+            try:
+                ldr = coffee() if photo is None else io.read_image(photo)
+                images = here.infer_stack(
+                    ldr,
+                    chain,
+                    method=method,
+                    tile=tile,
+                    stride=stride,
+                    device=device,
+                    progress=lambda _: bar.update(),
+                )
+                _write_results(output, name, images)
+            except ReplicationError as error:
+                failures.append(str(error).rstrip("."))
+                bar.write(f"{name}: not converted")
+            else:
+                bar.write(f"{name}: {output / name}.hdr, .exr, _tonemapped.png, _stack/")
+            bar.update(number * len(chain.evs) - bar.n)
+    if failures:
+        count = f"{len(failures)} of {len(sources)} photos could not be converted: "
+        raise ReplicationError(f"{count if len(sources) > 1 else ''}{'; '.join(failures)}.")
+
+
+def _write_results(output: Path, name: str, images: dict[int, np.ndarray]) -> None:
+    """Write everything about one photo into a temporary folder, then move it to its place."""
+    hdr = merge_stack(images)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(".part", f".{name}.", output) as part:
+            part = Path(part)
+            io.write_hdr(part / f"{name}.hdr", hdr)
+            io.write_hdr(part / f"{name}.exr", hdr)
+            io.write_png(part / f"{name}_tonemapped.png", reinhard.tone_map(hdr))
+            for ev, image in images.items():
+                io.write_png(part / f"{name}_stack" / f"ev{ev:+d}.png", image)
+            (output / f"{name}_stack").mkdir(exist_ok=True)
+            for path in sorted(p for p in part.rglob("*") if p.is_file()):
+                path.replace(output / path.relative_to(part))
+    except OSError as error:
+        raise ReplicationError(f"Cannot write to {output}: {error.strerror or error}.") from error

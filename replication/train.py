@@ -489,3 +489,202 @@ def _load_state(
 def evs_needed(evs: Iterable[int]) -> tuple[int, ...]:
     """Exposures that training the given EVs reads: they and the ones before them, ascending."""
     return tuple(sorted({e for ev in evs for e in (ev, previous_ev(ev))}))
+
+
+# ---- adapter: the old code under its new name, until this module is rewritten ----
+
+
+import yaml  # noqa: E402
+
+from replication.fast import InferenceNetwork, choose_device  # noqa: E402
+from replication.files import check_folder, sha256_file  # noqa: E402
+from replication.images import to_uint8  # noqa: E402
+from replication.model import SubNetwork, activation_for, chain_evs  # noqa: E402
+from replication.weights import load_weights, save_weights, weights_path  # noqa: E402
+
+
+def train_subnetworks(
+    evs,
+    output,
+    *,
+    dataset: str = "mini",
+    init: Path | None = None,
+    inferred_from: Path | None = None,
+    activation: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    label: str | None = None,
+    compile: bool = False,
+    **recipe,
+) -> dict[int, Path]:
+    """Train subnetworks on a data set's training scenes and save them; resumes what `output` holds.
+
+    Under torchrun the processes train together (:mod:`replication.parallel`); process 0 writes.
+
+    Parameters
+    ----------
+    ev
+        One EV, or the EVs of an arm for chained training.
+    output
+        Folder: log, checkpoint, and the finished ``ev+1.safetensors`` ….
+    dataset
+        Name for :func:`replication.data.stacks.load_stacks`; its split "train" is used.
+    init
+        Weights folder to start from (fine-tuning); by default fresh weights from the seed.
+    inferred_from
+        Weights folder of the subnetworks that come before in the chain: the input of training is then
+        the image that they infer, not the true one (Section 4.3 allows both; DEVIATIONS D7).
+    activation
+        Overrides the paper's choice for the EVs.
+    device, threads
+        ``"cpu"`` or ``"cuda"``; CPU threads of torch.
+    label
+        For the progress bar.
+    compile
+        As in :func:`replication.train.train`.
+    **recipe
+        Fields of :class:`replication.train.Recipe`.
+
+    Returns
+    -------
+    dict of int to Path
+        EV -> weights file.
+
+    Raises
+    ------
+    ReplicationError
+        For unknown values, absent data or weights, and as in :func:`replication.train.train`.
+    """
+    from replication import parallel
+    from replication.data.patches import PatchSet
+    from replication.data.stacks import dataset_hash, load_stacks
+    from replication.provenance import code_version
+
+    plan = Recipe.of(recipe)
+    evs = chain_evs(evs) if plan.mode == "chained" else tuple(dict.fromkeys(evs))
+    if 0 in evs:
+        raise ReplicationError("EV +0 is the photo itself; there is nothing to train.")
+    output = check_folder(output)
+    written = {one: weights_path(one, output) for one in evs}
+    facts = {
+        one: {
+            "ev": one,
+            "activation": activation or activation_for(one),
+            "recipe": asdict(plan),
+            "dataset": dataset,
+            "init": None if init is None else _weights_hash(weights_path(one, init)),
+            "inputs": "true" if inferred_from is None else "inferred",
+        }
+        for one in evs
+    }
+    if threads is not None and threads < 1:
+        raise ReplicationError(f"The number of threads must be positive, not {threads}.")
+    device = str(choose_device(device))
+    with parallel.group(device) as device:
+        if parallel.from_first(_trained_already, written, facts):
+            return written
+        if threads is not None:
+            torch.set_num_threads(threads)
+        stacks = load_stacks(dataset, split="train")
+        images = [dict(stack.images) for stack in stacks]
+        if inferred_from is not None:
+            _replace_inputs(images, evs, inferred_from, device)
+        patches = PatchSet(images, evs_needed(evs), device=device)
+        networks = {
+            one: seeded(lambda one=one: SubNetwork(facts[one]["activation"]), plan.seed + one)
+            for one in evs
+        }
+        if init is not None:
+            for one, network in networks.items():
+                load_weights(network, weights_path(one, init))
+        name = label or " ".join(f"EV {one:+d}" for one in evs)
+        often = max(1, min(50, plan.steps // 25))  # a short run's log has a curve, too
+        final = train(networks, patches, plan, output, log_every=often, label=name, compile=compile)
+        if parallel.rank() == 0:
+            for one, network in networks.items():
+                metadata = facts[one] | {
+                    "validation": _validation(network.cpu(), one, dataset, stacks),
+                    "data_hash": dataset_hash(stacks),
+                    "patches_in_data": len(patches),
+                    "device": device,
+                    "processes": parallel.size(),
+                    "code_version": code_version(),
+                }
+                save_weights(network, written[one], metadata)
+            final.unlink()
+    return written
+
+
+def _trained_already(written: dict[int, Path], facts: dict[int, dict]) -> bool:
+    """Whether all weights are there; raises if they were trained in another way."""
+    if not all(path.exists() for path in written.values()):
+        return False
+    for one, path in written.items():
+        _check_same(path, facts[one])
+    return True
+
+
+def _validation(
+    network: SubNetwork, ev: int, dataset: str, training
+) -> dict[str, object] | None:
+    """Figures for the metadata: the link on the validation scenes, baselines beside it."""
+    from replication.data.stacks import has_split, load_stacks
+    from replication.evaluation import exposures as evaluate
+
+    if not has_split(dataset, "val"):
+        return None
+    stacks = load_stacks(dataset, split="val")
+    methods = evaluate.link_methods(network, ev, training)
+    psnr = evaluate.link_psnr(stacks, ev, methods)
+    return {"input": "true image before", "scenes": len(stacks), "psnr_db": psnr}
+
+
+def _replace_inputs(
+    images, evs, folder: Path, device: str
+) -> None:
+    """Put the inferred image in the place of the true one that the subnetwork of `evs` reads."""
+    from replication.reconstruct import infer_exposure
+
+    if len(evs) > 1:
+        raise ReplicationError("Training on inferred images takes one EV at a time.")
+    (ev,) = evs
+    for one in range(1, ev) if ev > 0 else range(-1, ev, -1):
+        network = SubNetwork(activation_for(one))
+        load_weights(network, weights_path(one, folder))
+        network = InferenceNetwork(network).to(device)
+        for scene in tqdm(images, desc=f"inferring EV {one:+d}", disable=None):
+            scene[one] = to_uint8(infer_exposure(scene[previous_ev(one)], network, device=device))
+
+
+def _weights_hash(path: Path) -> str:
+    if not path.is_file():
+        raise ReplicationError(f"No weights at {path}.")
+    return sha256_file(path)
+
+
+
+
+def _check_same(path: Path, facts: dict) -> None:
+    """Raise if finished weights were trained in another way than is asked for now."""
+    from replication.weights import read_safetensors
+
+    metadata = read_safetensors(path)[1]
+    for key, value in facts.items():
+        if json.loads(metadata.get(key, "null")) != value:
+            raise ReplicationError(
+                f"{path} was trained with another {key}, {metadata.get(key, 'unknown')}; "
+                "choose another folder."
+            )
+
+
+def run_recipe(path, output, *, dataset=None, jobs=1, device=None):
+    """Stand-in: trains the six subnetworks by the single stage {patches, …} of a YAML file."""
+    recipe = yaml.safe_load(Path(path).read_text())
+    data = recipe.pop("dataset", "hdrps") if dataset is None else dataset
+    options = recipe.get("stages", [{}])[0]
+    keep = {key: value for key, value in options.items() if key in Recipe.__dataclass_fields__}
+    made = {}
+    for ev in (1, 2, 3, -1, -2, -3):
+        made |= train_subnetworks([ev], output, dataset=data, device=device, **keep)
+        (Path(output) / "log.csv").unlink(missing_ok=True)
+    return made

@@ -122,6 +122,7 @@ def run_study(
     contenders: Sequence[str] | None = None,
     recipe: str = "reference",
     precision: str = BASE["precision"],
+    device: str | None = None,  # adapter: not used yet
 ) -> Path:
     """Train and score the contenders of a study; called again, it goes on where it was stopped.
 

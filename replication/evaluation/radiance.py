@@ -502,3 +502,130 @@ def _scaling_scene(stack: ExposureStack, methods: list[Expansion], version: str)
 
 
 # ---------------------------------------------------------------------------------- processes
+
+
+# ---- adapter: the old code under its new name, until this module is rewritten ----
+
+
+from replication.data.stacks import load_stacks  # noqa: E402
+from replication.evaluation.rows import write_rows  # noqa: E402
+from replication.files import check_folder  # noqa: E402
+from replication.hdr import io  # noqa: E402
+from replication.provenance import usable_cores  # noqa: E402
+
+
+def evaluate(
+    dataset: str,
+    output: str | Path,
+    *,
+    split: str = "test",
+    weights: str | Path | None = None,
+    jobs: int | None = None,
+    device: str | None = None,
+) -> Path:
+    """Compare the HDR images of all methods with the true ones (Table 5); resumes after a stop.
+
+    Parameters
+    ----------
+    dataset
+        As in :func:`replication.data.stacks.load_stacks`.
+    output
+        Folder: ``table5.csv``, and ``rows/`` with a file per finished scene.
+    split
+        train, val or test.
+    weights
+        Folder of the chain's weights; by default the shipped ones.
+    jobs
+        Processes; by default one per core.
+
+    Returns
+    -------
+    Path
+        ``table5.csv``.
+
+    Raises
+    ------
+    ReplicationError
+        If data, weights or the clone cannot be read, or a scene cannot be scored.
+    """
+    output = Path(output)
+    check_folder(output)
+    methods = photo_methods(weights)
+    methods += truth_methods()
+    stacks = load_stacks(dataset, split=split)
+    if not stacks:
+        raise ReplicationError(f"{dataset} has no scenes in its split {split}.")
+    rows = comparison_rows(
+        stacks, methods, folder=output / "rows", jobs=usable_cores() if jobs is None else jobs
+    )
+    return write_rows(output / "table5.csv", rows)
+
+
+def compare(
+    test: str | Path,
+    reference: str | Path,
+    *,
+    photo: str | Path | None = None,
+    absolute: bool = False,
+    maps: str | Path | None = None,
+    device: str | None = None,
+) -> dict[str, float]:
+    """Score one HDR image against another and print every score with its protocol.
+
+    Parameters
+    ----------
+    test, reference
+        ``.hdr`` or ``.exr`` files of one size.
+    photo
+        The LDR picture that `test` was made from: its clipped pixels are left out where test and
+        reference are brought to the same mean luminance, and the log errors are split by them.
+    absolute
+        Both files are in cd/m2 already; nothing is scaled.
+    maps
+        Folder for ``NAME_hdrvdp2.png`` (grey level 255 = surely seen) and ``NAME_drim.png``.
+
+    Returns
+    -------
+    dict of str to float
+        The metrics.
+
+    Raises
+    ------
+    ReplicationError
+        If a file cannot be read, sizes differ, or `photo` and `absolute` are both given.
+    """
+    if photo is not None and absolute:
+        raise ReplicationError("Give a photo to scale by, or say that the files are absolute.")
+    hdr, truth = io.read_hdr(test), io.read_hdr(reference)
+    if hdr.shape != truth.shape:
+        raise ReplicationError(
+            f"{test} has {hdr.shape[1]}x{hdr.shape[0]} pixels, "
+            f"but {reference} has {truth.shape[1]}x{truth.shape[0]}."
+        )
+    ldr = np.zeros(hdr.shape, np.uint8) if photo is None else io.read_image(photo)
+    if ldr.shape != hdr.shape:
+        raise ReplicationError(
+            f"{photo} has {ldr.shape[1]}x{ldr.shape[0]} pixels, "
+            f"but {test} has {hdr.shape[1]}x{hdr.shape[0]}."
+        )
+    pair = (hdr, truth) if absolute else scale_pair(hdr, truth, ldr)
+    found, seen, changes = scores(hdr, truth, ldr, pair=pair)
+    if photo is None:
+        found["clipped_share"] = float("nan")  # not known
+    found = {name: value for name, value in found.items() if not np.isnan(value)}
+    if maps is not None:
+        folder, name = Path(maps), Path(test).stem
+        check_folder(folder)
+        grey = to_uint8(np.repeat(seen.P_map[..., None], 3, axis=2))
+        io.write_png(folder / f"{name}_hdrvdp2.png", grey)
+        io.write_png(folder / f"{name}_drim.png", overlay(changes, pair[0]))
+    return found
+
+
+def compare_protocol(photo=None, absolute=False):
+    """Protocol of compare()."""
+    if absolute:
+        return protocol("both in cd/m2 as they are")
+    if photo is None:
+        return protocol(scaling.PROTOCOL.split("; test:")[0] + "; test: same mean luminance")
+    return protocol(scaling.PROTOCOL)

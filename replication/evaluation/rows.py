@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from replication.files import ReplicationError, atomic_path
+from replication.files import REFERENCE, ReplicationError, atomic_path  # noqa: F401 (adapter: REFERENCE is read from here)
 
 KEYS = {
     "table": "table of the paper that the row belongs to: table1 … table5, or sensitivity",
