@@ -107,7 +107,7 @@ def load_profile(name: str, *, folder: str | Path = NOTEBOOKS / "profiles") -> d
         name -> {"parameters", "matrix", "produces"}, in order, with what was left out filled in.
 
     Raises:
-        ReplicationError: Unknown profile (lists the known ones), bad YAML, or a wrong key or value.
+        ReplicationError: Unknown profile, bad YAML, or a wrong key or value.
     """
     path = Path(folder) / f"{name}.yaml"
     if Path(name).name != name or not path.is_file():
@@ -174,13 +174,13 @@ def plan(
     wanted = list(listed if notebooks is None else notebooks)
     for notebook in wanted:
         _check_listed(notebook, profile)
-        if not (folder / f"{notebook}.ipynb").is_file():
-            there = _there_are(folder, "*.ipynb")
-            raise ReplicationError(f"There is no notebook {notebook!r}; {there}.")
     general = {"dataset": profile["dataset"]} | ({"device": device} if device else {})
     tasks, used = [], set()
     for notebook in (name for name in listed if name in wanted):
         path, entry = folder / f"{notebook}.ipynb", listed[notebook]
+        if not path.is_file():
+            there = _there_are(folder, "*.ipynb")
+            raise ReplicationError(f"There is no notebook {notebook!r}; {there}.")
         defaults = notebook_parameters(path)
         override = {key: value for key, value in given.items() if key in defaults}
         used |= override.keys()
@@ -190,28 +190,20 @@ def plan(
         for key, values in matrix.items():
             _check(values, _schema()["$defs"]["matrix"], f"{path}, {key}")
         for values in itertools.product(*matrix.values()):
-            point = dict(zip(matrix, values, strict=True))
-            tasks.append(_task(path, entry["produces"], defaults, shared, point))
+            point, name = dict(zip(matrix, values, strict=True)), notebook
+            mine = shared | point
+            _check_parameters(mine | {"output_dir": ""}, defaults, path)
+            for key, value in point.items():
+                name += f"_{key}{value:+d}" if isinstance(value, int) else f"_{key}-{value}"
+            try:
+                produces = tuple(one.format(**defaults | mine) for one in entry["produces"])
+            except (KeyError, IndexError, ValueError) as error:
+                raise ReplicationError(f"{path}: cannot fill in produces ({error!r}).") from error
+            rest = {k: v for k, v in defaults.items() if k not in mine and k != "output_dir"}
+            tasks.append(Task(name, notebook, mine, rest, produces, source_hash(path)))
     if unused := ", ".join(sorted(given.keys() - used)):
-        where = ", ".join(wanted)
-        raise ReplicationError(f"No notebook of this run has a parameter {unused} ({where}).")
+        raise ReplicationError(f"No notebook of this run has a parameter {unused}: {wanted}.")
     return tasks
-
-
-def _task(path: Path, produces: list, defaults: dict, shared: dict, point: dict) -> Task:
-    """The execution at one point of the matrix."""
-    given = shared | point
-    _check_parameters(given | {"output_dir": ""}, defaults, path)
-    name = path.stem
-    for key, value in point.items():
-        name += f"_{key}{value:+d}" if isinstance(value, int) else f"_{key}-{value}"
-    try:
-        produces = tuple(pattern.format(**defaults | given) for pattern in produces)
-    except (KeyError, IndexError, ValueError) as error:
-        why = f"cannot fill in produces ({type(error).__name__}: {_one_line(error)})"
-        raise ReplicationError(f"{path}: {why}.") from error
-    kept = {k: v for k, v in defaults.items() if k not in given and k != "output_dir"}
-    return Task(name, path.stem, given, kept, produces, source_hash(path))
 
 
 def _check_listed(notebook: str, profile: Mapping[str, Any]) -> None:
@@ -270,11 +262,14 @@ def run(
         raise ReplicationError(f"The number of jobs must be at least 1, not {jobs}.")
     if device:
         choose_device(device)
-    notebooks = list(notebooks or settings["notebooks"])
-    tasks = plan(settings, notebooks, parameters=parameters, device=device, notebook_folder=folder)
+    again = wanted = list(notebooks or settings["notebooks"])
+    if from_notebook:
+        _check_listed(from_notebook, settings)
+        again = wanted[wanted.index(from_notebook) :]
+    tasks = plan(settings, wanted, parameters=parameters, device=device, notebook_folder=folder)
     output = Path(output or RESULTS / "runs" / profile).resolve()
-    done = _kept(output, settings, tasks, notebooks, from_notebook)
-    tasks = [task for task in tasks if task.name not in done]
+    done = _kept(output, settings, tasks, again, bool(from_notebook))
+    tasks = [task for task in tasks if task.notebook in again]
     record = {"profile": profile, "description": settings["description"]}
     record |= {"dataset": settings["dataset"], "profile_sha256": settings["sha256"]}
     record |= {"environment": provenance(), "notebooks": done}
@@ -305,32 +300,31 @@ def run(
 
 
 def _kept(
-    output: Path, settings: Mapping, tasks: list[Task], notebooks: list[str], resume: str | None
+    output: Path, settings: Mapping[str, Any], tasks: list[Task], again: list[str], resume: bool
 ) -> dict[str, dict[str, Any]]:
-    """Entries of the record of an earlier run that stay."""
-    path, order = output / "provenance.json", list(settings["notebooks"])
+    """Entries of an earlier record that stay: of notebooks that do not run `again`."""
+    path = output / "provenance.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        profile, done = (record["profile"], record["notebooks"]) if record else (None, {})
+        record = {"profile": settings["name"], "notebooks": {}}
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else record
+        done, profile = record["notebooks"], record["profile"]
         _ = [(one["notebook"], one["parameters"], one["produced"].keys()) for one in done.values()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReplicationError(f"{path} is damaged; delete it and run anew.") from error
-    if profile not in (None, settings["name"]):
+    if profile != settings["name"]:
         raise ReplicationError(f"{output} holds a run of the profile {profile!r}; choose another.")
-    if not resume:
-        return {name: one for name, one in done.items() if one["notebook"] not in notebooks}
-    _check_listed(resume, settings)
-    before = order[: order.index(resume)]
-    for task in (task for task in tasks if task.notebook in before):
-        entry, where = done.get(task.name), f"Cannot resume from {resume} in {output}: {task.name}"
+    for task in (task for task in tasks if resume and task.notebook not in again):
+        entry, problem = done.get(task.name), ""
         if entry is None or not (output / f"{task.name}.ipynb").is_file():
-            raise ReplicationError(f"{where} has not been run there yet.")
-        if entry["parameters"] != task.parameters:
-            what = f"{entry['parameters']}, not with {task.parameters}"
-            raise ReplicationError(f"{where} was run with {what}.")
-        if lost := [name for name in entry["produced"] if not (output / name).is_file()]:
-            raise ReplicationError(f"{where} has lost its file {lost[0]}.")
-    return {name: one for name, one in done.items() if one["notebook"] in before}
+            problem = "has not been run there yet"
+        elif entry["parameters"] != task.parameters:
+            problem = f"was run with {entry['parameters']}, not with {task.parameters}"
+        elif lost := [name for name in entry["produced"] if not (output / name).is_file()]:
+            problem = f"has lost its file {lost[0]}"
+        if problem:
+            raise ReplicationError(f"Cannot resume in {output}: {task.name} {problem}.")
+    stay = settings["notebooks"].keys() - set(again)
+    return {name: one for name, one in done.items() if one["notebook"] in stay}
 
 
 def _inputs(dataset: str) -> dict[str, Any]:
