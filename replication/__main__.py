@@ -305,6 +305,10 @@ def main(arguments: list[str] | None = None) -> int:
             )
         if args.verb == "train" and bool(args.ev) == bool(args.recipe):
             args.parser.error("one of the arguments --ev, --recipe is required")
+        if getattr(args, "device", None):
+            from replication.fast import choose_device
+
+            choose_device(args.device)
         args.call(args)
         sys.stdout.flush()
         return 0
