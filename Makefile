@@ -52,6 +52,7 @@ benchmark: data
 
 report: $(STAMP)
 	$(BIN)/python -m replication report
+	$(BIN)/python results/score.py --plots
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'

@@ -14,22 +14,23 @@ from typing import NoReturn
 import psutil
 
 from replication import __version__
-from replication.files import RESULTS, ReplicationError, in_clone
+from replication.files import REFERENCE, RESULTS, ReplicationError, in_clone
 
 RECIPE_OPTIONS = (
-    *("activation", "patches", "mode", "batch_size", "learning_rate", "norm", "tv_weight"),
-    *("schedule", "frozen_norm", "flips", "precision", "seed", "init", "inferred_from", "threads"),
+    "activation patches mode batch_size learning_rate norm tv_weight schedule frozen_norm flips "
+    "precision seed init inferred_from threads compile"
 )
-"""Options of `train` that are left out where they are not given, and that a recipe file decides itself."""
+"""Options of `train` that are passed on where they are given; a recipe file decides them itself."""
+
+
+def _options(args: argparse.Namespace, names: str) -> dict:
+    return {name: getattr(args, name) for name in names.split()}
 
 
 def _convert(args: argparse.Namespace) -> None:
     from replication.reconstruct import convert
 
-    options = {
-        name: getattr(args, name) for name in ("weights", "method", "tile", "stride", "device")
-    }
-    convert(args.photo, args.output, **options)
+    convert(args.photo, args.output, **_options(args, "weights method tile stride device"))
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -42,20 +43,17 @@ def _train(args: argparse.Namespace) -> None:
     from replication.train import run_recipe, train_subnetworks
     from replication.weights import weights_path
 
-    given = {
-        name: getattr(args, name) for name in RECIPE_OPTIONS if getattr(args, name) is not None
-    }
+    given = {key: one for key, one in _options(args, RECIPE_OPTIONS).items() if one is not None}
+    there = all(weights_path(ev, args.output).exists() for ev in args.ev or (1, 2, 3, -1, -2, -3))
+    if bool(args.ev) == bool(args.recipe):
+        args.parser.error("one of the arguments --ev, --recipe is required, not both")
+    if args.recipe and given:
+        what = f"decides {', '.join(given)} itself; leave the option out"
+        raise ReplicationError(f"The recipe {args.recipe} {what}.")
     if args.recipe:
-        if given or args.compile:
-            names = ", ".join(given) or "compile"
-            raise ReplicationError(
-                f"The recipe {args.recipe} decides {names}: leave that option out."
-            )
-        options = {"dataset": args.dataset, "jobs": args.jobs, "device": args.device}
-        written, there = run_recipe(args.recipe, args.output, **options), False
+        written = run_recipe(args.recipe, args.output, **_options(args, "dataset jobs device"))
     else:
-        there = all(weights_path(ev, args.output).exists() for ev in args.ev)
-        given |= {"dataset": args.dataset or "mini", "device": args.device, "compile": args.compile}
+        given |= {"dataset": args.dataset or "mini", "device": args.device}
         written = train_subnetworks(args.ev, args.output, **given)
     if os.environ.get("RANK", "0") == "0":  # one of the processes of torchrun prints
         for ev, path in written.items():
@@ -67,8 +65,8 @@ def _ablate(args: argparse.Namespace) -> None:
     from replication.evaluation.rows import read_rows
     from replication.report.tables import ablation_frame, as_text
 
-    names = ("dataset", "patches", "seeds", "jobs", "contenders", "recipe", "precision", "device")
-    path = run_study(args.study, args.output, **{name: getattr(args, name) for name in names})
+    names = "dataset patches seeds jobs contenders recipe precision device"
+    path = run_study(args.study, args.output, **_options(args, names))
     print(as_text(ablation_frame(read_rows(path))))
     print(f"One row per scene, contender and seed: {path}")
 
@@ -77,10 +75,9 @@ def _run(args: argparse.Namespace) -> None:
     from replication import runs
     from replication.report.documents import write_run_report
 
-    parameters = runs.parse_parameters(args.parameter)
-    names = ("from_notebook", "jobs", "output", "device")
-    options = {name: getattr(args, name) for name in names}
-    output = runs.run(args.profile, args.notebook, parameters=parameters, progress=_say, **options)
+    options = _options(args, "from_notebook jobs output device")
+    options |= {"parameters": runs.parse_parameters(args.parameter), "progress": _say}
+    output = runs.run(args.profile, args.notebook, **options)
     if report := write_run_report(output):
         print(f"Tables beside the paper's: {report}")
 
@@ -90,8 +87,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from replication.evaluation.rows import read_rows
     from replication.report.tables import as_text, table5_frame
 
-    names = ("split", "weights", "jobs", "device")
-    options = {name: getattr(args, name) for name in names}
+    options = _options(args, "split weights jobs device")
     path = radiance.evaluate(args.dataset, args.output, **options)
     for name, rows in read_rows(path).groupby("dataset", sort=False):
         print(f"{name}, mean ± σ\n{as_text(table5_frame(rows), together=3)}\n")
@@ -102,7 +98,7 @@ def _compare(args: argparse.Namespace) -> None:
     from replication.evaluation import radiance
     from replication.evaluation.rows import METRICS
 
-    options = {name: getattr(args, name) for name in ("photo", "absolute", "maps", "device")}
+    options = _options(args, "photo absolute maps device")
     for name, value in radiance.compare(args.test, args.reference, **options).items():
         print(f"{name:24s} {value:10.4f}  {METRICS[name]}")
     print(f"Protocol: {radiance.compare_protocol(args.photo, args.absolute)}.")
@@ -111,16 +107,13 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from replication.report import documents
+    from replication.report.documents import update_tables
 
-    documents.update_tables(check=args.check)
-    if not args.check:
-        documents.reference_plots()
+    update_tables(check=args.check)
 
 
 def _verify(args: argparse.Namespace) -> None:
     from replication import runs
-    from replication.files import REFERENCE
     from replication.report import verify
 
     run = args.run or RESULTS / "runs" / "verify"
@@ -134,9 +127,6 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-# ------------------------------------------------------------------------------------------- the parser
 
 
 class _Parser(argparse.ArgumentParser):
@@ -169,15 +159,10 @@ def parser() -> argparse.ArgumentParser:
         one = verbs.add_parser(name, help=text, description=text, **more)
         one.set_defaults(call=call, parser=one, clone=clone)
         if output is not None:
-            required = not output
-            help_text = output or "a folder, made where it does not exist"
-            one.add_argument(
-                "-o", "--output", type=_folder, required=required, metavar="DIR", help=help_text
-            )
+            add = {"type": _folder, "required": not output, "metavar": "DIR"}
+            one.add_argument("-o", "--output", help=output or "made where it does not exist", **add)
         if name not in ("fetch", "report"):
-            one.add_argument(
-                "--device", help="cpu, cuda or cuda:N; default: cuda where there is one"
-            )
+            one.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU if there is one")
         return one.add_argument
 
     add = verb("convert", _convert, "photos to HDR images", output="")
@@ -195,18 +180,11 @@ def parser() -> argparse.ArgumentParser:
     epilog = "Several processes: torchrun --nproc-per-node=2 -m replication -- train …"
     add = verb("train", _train, "train subnetworks; resumes", output="", epilog=epilog)
     add("--ev", type=int, nargs="+", help="e.g. 1, or 1 2 3 --mode chained")
-    add(
-        "--recipe",
-        type=Path,
-        metavar="FILE",
-        help="instead of --ev: all six by the stages of a file",
-    )
+    add("--recipe", type=Path, metavar="FILE", help="instead of --ev: stages that make all six")
     add("--jobs", type=_positive, default=1, help="processes, with --recipe")
     add("--dataset", help="default: mini, or the recipe's")
     add("--init", type=Path, metavar="DIR", help="start from these weights")
-    add(
-        "--inferred-from", type=Path, metavar="DIR", help="train on images that these weights infer"
-    )
+    add("--inferred-from", type=Path, metavar="DIR", help="train on what these weights infer")
     add("--activation", help="default: the paper's for the EV")
     add("--patches", type=_positive, help="patches seen in all")
     add("--mode", choices=("teacher", "chained"))
@@ -215,16 +193,12 @@ def parser() -> argparse.ArgumentParser:
     add("--norm", type=int, choices=(1, 2), help="of the pixel loss; the paper has 1")
     add("--tv-weight", type=float, help="the paper's lambda; default 0.001")
     add("--schedule", choices=("constant", "cosine"))
-    add(
-        "--frozen-norm",
-        type=float,
-        help="share of the training after which the statistics are fixed",
-    )
+    add("--frozen-norm", type=float, help="share of the steps after which statistics are fixed")
     add("--flips", action="store_true", default=None)
     add("--precision", choices=("float32", "tf32", "bfloat16"))
     add("--seed", type=int)
     add("--threads", type=_positive, help="CPU threads of torch")
-    add("--compile", action="store_true", help="use torch.compile")
+    add("--compile", action="store_true", default=None, help="use torch.compile")
 
     add = verb("ablate", _ablate, "train and compare the contenders of a study; resumes", output="")
     add("study", choices=("table2", "table3", "sensitivity"))
@@ -254,15 +228,8 @@ def parser() -> argparse.ArgumentParser:
     add("reference", type=Path, help=".hdr or .exr of the same size")
     add("--photo", type=Path, help="LDR picture that the test was made from")
     add("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
-    add(
-        "-o",
-        "--output",
-        "--maps",
-        dest="maps",
-        type=_folder,
-        metavar="DIR",
-        help="write maps of differences",
-    )
+    maps = {"dest": "maps", "type": _folder, "metavar": "DIR"}
+    add("-o", "--output", "--maps", help="write maps of the differences", **maps)
 
     add = verb("verify", _verify, "compare the shipped results with a run", clone=True)
     add("run", type=Path, nargs="?", help="a run's folder; by default a fresh run")
@@ -300,11 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         if args.clone and not in_clone():
-            raise ReplicationError(
-                f"`{args.verb}` needs a clone of the repository; this is an installation."
-            )
-        if args.verb == "train" and bool(args.ev) == bool(args.recipe):
-            args.parser.error("one of the arguments --ev, --recipe is required")
+            raise ReplicationError(f"`{args.verb}` needs a clone of the repository.")
         if getattr(args, "device", None):
             from replication.fast import choose_device
 

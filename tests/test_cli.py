@@ -159,9 +159,8 @@ def test_verify_says_what_differs(monkeypatch, capsys, tmp_path):
 def test_report_and_fetch(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(documents, "update_tables", lambda *, check: calls.append(check))
-    monkeypatch.setattr(documents, "reference_plots", lambda: calls.append("plots"))
     assert main(["report", "--check"]) == main(["report"]) == 0
-    assert calls == [True, False, "plots"]
+    assert calls == [True, False]
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "data"))
     vds(tmp_path / "copy")
     assert main(["fetch", "vds", "--from", str(tmp_path / "copy/vds")]) == 0

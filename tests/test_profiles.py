@@ -20,8 +20,32 @@ from replication.train import Recipe, seeded
 from replication.weights import save_weights, weights_path
 
 DATASETS = {"quick": "mini", "open": "openstacks", "full": "openstacks", "paper": "vds"}
-WITHOUT_DATA = {"02_model", "08_your_photo"}  # the same in every profile; test_notebooks runs them
-BRIEF = ("patches=4", "scaling_scenes=1", "seeds=1", "scene_number=0", "jobs=1")
+SAME = {  # as in another profile; the quick one and what needs no data are run in test_notebooks
+    "quick": {
+        "00_start_here",
+        "01_data",
+        "03_train_ev",
+        "04_chain_vs_shallow",
+        "05_mprelu_vs_prelu",
+    },
+    "full": {
+        "00_start_here",
+        "01_data",
+        "04_chain_vs_shallow",
+        "05_mprelu_vs_prelu",
+        "07_hdr_comparison",
+    },
+    "paper": {"00_start_here"},
+}
+BRIEF = {
+    "patches": 16,
+    "scaling_scenes": 1,
+    "seeds": 1,
+    "scene_number": 0,
+    "jobs": 1,
+    "ev": -3,
+    "precision": "float32",
+}
 
 
 def frames(number, side=176):
@@ -75,10 +99,10 @@ def with_manifests(root):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A data folder with all of it, which kernels see, too; the shipped recipe, with four patches a stage."""
+    """A data folder with all of it, which kernels see, too; the shipped recipe, briefly."""
     vds(tmp_path)
     with_manifests(tmp_path)
-    code = f"from pathlib import Path\nfrom replication.data import stacks\nstacks.MANIFESTS = Path({str(tmp_path)!r})"
+    code = f"import pathlib, replication.data.stacks as s; s.MANIFESTS = pathlib.Path({str(tmp_path)!r})"
     (tmp_path / "python").mkdir()
     (tmp_path / "python/sitecustomize.py").write_text(code)
     path = os.pathsep.join([str(ROOT), str(tmp_path / "python"), os.environ.get("PYTHONPATH", "")])
@@ -88,7 +112,7 @@ def small(tmp_path, monkeypatch):
 
     def brief(value):
         if isinstance(value, dict):
-            return {k: 4 if k == "patches" else brief(v) for k, v in value.items()}
+            return {k: 16 if k == "patches" else brief(v) for k, v in value.items()}
         return [brief(item) for item in value] if isinstance(value, list) else value
 
     shipped = SHIPPED / "recipe.yaml"
@@ -117,21 +141,24 @@ def test_profiles_run_from_training_to_report(small, name, capsys):
     out, profile = small / "out", runs.load_profile(name)
     assert profile["dataset"] == DATASETS[name]
     assert (profile["recipe"] is None) == ("03_train_ev" in profile["notebooks"])
-    matrix = profile["notebooks"].get("03_train_ev", {}).get("matrix", {})
-    for ev in matrix.get(
-        "ev", ()
-    ):  # one of the six is trained here, which takes the place of its file
+    assert len(runs.plan(profile)) >= 8  # its parameters are those of the notebooks
+    trained_here = () if profile["recipe"] or name == "quick" else (1, 2, 3, -1, -2, -3)
+    for ev in trained_here:  # one of the six is trained by the run and takes the place of its file
         network = seeded(lambda ev=ev: SubNetwork(activation_for(ev)), ev)
         facts = {"ev": ev, "activation": activation_for(ev), "dataset": profile["dataset"]}
         save_weights(network, weights_path(ev, out / "weights"), facts)
-    brief = [*BRIEF, "ev=-3"] if matrix else list(BRIEF)
+    names = sorted(
+        profile["notebooks"].keys() - {"02_model", "08_your_photo"} - SAME.get(name, set())
+    )
+    known = [runs.notebook_parameters(NOTEBOOKS / f"{one}.ipynb") for one in names]
+    brief = [f"{key}={value}" for key, value in BRIEF.items() if any(key in one for one in known)]
     words = [word for one in brief for word in ("-p", one)]
-    names = [one for one in profile["notebooks"] if one not in WITHOUT_DATA]
     status = main(["run", *names, "--profile", name, "-o", str(out), *words])
     assert capsys.readouterr().err == ""
     assert status == 0
     text = (out / "REPORT.md").read_text()
-    assert all(f"## Table {number}" in text for number in "12345")
+    written = {"01": 1, "04": 2, "05": 3, "06": 4, "07": 5}
+    assert all(f"## Table {written[one[:2]]}" in text for one in names if one[:2] in written)
     assert ("| Deep Chain HDRI, this run |" in text) == (name == "paper")
     rows = read_rows(out / "tables" / "table4.csv")
     tested = {"mini": {"mini"}, "openstacks": {"hdrps", "empa"}, "vds": {"vds"}}
@@ -139,7 +166,7 @@ def test_profiles_run_from_training_to_report(small, name, capsys):
     used = set(rows[rows["method"] == "deep_chain"]["weights_hash"])
     shipped = read_rows(REFERENCE / "tables" / "table4.csv")
     assert bool(used & set(shipped["weights_hash"])) == (name == "quick")
-    assert len(list((out / "weights").glob("ev*.safetensors"))) == 6
+    assert len(list((out / "weights").glob("ev*.safetensors"))) == (0 if name == "quick" else 6)
 
 
 def test_the_paper_profile_trains_by_the_papers_recipe():

@@ -1,4 +1,4 @@
-"""The notebook driver on tiny notebooks, the record it keeps, and what it leaves behind when it is stopped."""
+"""The notebook driver on tiny notebooks: what it runs, records, refuses, and leaves when it is stopped."""
 
 import json
 import re
@@ -186,17 +186,11 @@ def test_resume_keeps_what_is_there_and_refuses_what_is_not(good, tmp_path):
         run_tiny(folder, profile="other", output=output)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        "{",
-        "[]",
-        "{}",
-        '{"profile": "tiny"}',
-        '{"profile": "tiny", "notebooks": {"a": {}}}',
-        '{"profile": "tiny", "notebooks": {"a": {"notebook": "a", "parameters": {}}}}',
-    ],
-)
+RECORD = '{"profile": "tiny", "notebooks": %s}'
+RECORDS = ["{", "[]", "{}", '{"profile": "tiny"}', RECORD % '{"a": {}}', RECORD % '{"a": 1}']
+
+
+@pytest.mark.parametrize("record", RECORDS)
 def test_a_damaged_record_is_refused(folder, record):
     write_notebook(folder, "01_first", WRITE)
     write_profile(folder, "  01_first:\n")
@@ -287,50 +281,46 @@ def test_silent_failures_are_found_though_an_old_artefact_is_there(folder, cells
 
 
 BOTH = "  01_first: {parameters: {steps: 6, rate: 2, photo: a.jpg}}\n  02_second:\n"
+BAD_PROFILES = """
+02_second: {parameters: {stpes: 5}}                 > no parameter stpes; it has:.*ev
+03_third:                                           > no notebook '03_third'; in .*: 01_first, 02_second
+01_first: {parameters: {rate: 1e-3}}                > rate cannot be '1e-3'.*another type
+01_first: {parameters: {steps: true}}               > steps cannot be True
+01_first: {produces: ['ev{ev}.txt']}                > cannot fill in produces
+01_first: {paramters: {}}                           > 'paramters' was unexpected
+02_second: {matrix: {ev: []}}                       > matrix, ev: ..
+02_second: {matrix: {ev: [1, 1]}}                   > non-unique
+02_second: {matrix: {ev: [a/b]}}                    > 'a/b' does not match
+02_second: {matrix: {ev: [1]}, parameters: {ev: 1}} > ev is both
+01_first: {parameters: {output_dir: x}}             > output_dir
+01_first: {produces: [../x]}                        > '../x' does not match
+01_first: {produces: x}                             > 'x' is not of type 'array'
+01_first: {a: 1, a: 2}                              > given twice
+01_first: {                                         > not valid YAML
+010: {}                                             > 8 is given twice or is no text
+"""
+BAD_OPTIONS = [
+    ({"parameters": {"photo": Path("a.jpg")}}, "photo cannot be"),
+    ({"notebooks": ["03"]}, "tiny has no notebook '03'; it runs: 01_first, 02_second"),
+    ({"parameters": {"stpes": 1}}, "No notebook of this run has a parameter stpes"),
+    ({"notebooks": ["01_first"], "parameters": {"ev": 1}}, "No notebook .* ev"),
+    ({"parameters": {"output_dir": "x"}}, "output_dir is the run's folder"),
+    ({"jobs": 0}, "number of jobs"),
+    ({"device": "abacus"}, "abacus"),
+    ({"profile": "tinny"}, "no profile 'tinny'; in .* there are: tiny"),
+    ({"profile": "../profiles/tiny"}, "no profile '../profiles/tiny'"),
+]
+BAD = [(f"  {one.partition('>')[0].strip()}\n", {}, one.partition("> ")[2])
+       for one in BAD_PROFILES.strip().splitlines()]  # fmt: skip
+BAD += [(BOTH, options, message) for options, message in BAD_OPTIONS]
+BAD += [
+    ("", {}, "notebooks: None is not of type 'object'"),
+    ("notebook: x\n", {}, "'notebook' was"),
+]
 
 
-@pytest.mark.parametrize(
-    ("profile", "message", "options"),
-    [
-        (
-            "  01_first:\n  02_second: {parameters: {stpes: 5}}\n",
-            "no parameter stpes; it has:.*ev",
-            {},
-        ),
-        ("  01_first:\n  03_third:\n", "no notebook '03_third'; in .*: 01_first, 02_second", {}),
-        ("  01_first: {parameters: {rate: 1e-3}}\n", "rate cannot be '1e-3'.*another type", {}),
-        ("  01_first: {parameters: {steps: true}}\n", "steps cannot be True", {}),
-        ("  01_first: {produces: ['ev{ev}.txt']}\n", "cannot fill in produces", {}),
-        (BOTH, "photo cannot be", {"parameters": {"photo": Path("a.jpg")}}),
-        (BOTH, "tiny has no notebook '03'; it runs: 01_first, 02_second", {"notebooks": ["03"]}),
-        (BOTH, "No notebook of this run has a parameter stpes", {"parameters": {"stpes": 1}}),
-        (BOTH, "No notebook .* ev", {"notebooks": ["01_first"], "parameters": {"ev": 1}}),
-        (BOTH, "output_dir is the run's folder", {"parameters": {"output_dir": "x"}}),
-        (BOTH, "number of jobs", {"jobs": 0}),
-        (BOTH, "abacus", {"device": "abacus"}),
-        ("  01_first: {paramters: {}}\n", "'paramters' was unexpected", {}),
-        ("  02_second: {matrix: {ev: []}}\n", r"matrix, ev: \[\]", {}),
-        ("  02_second: {matrix: {ev: [1, 1]}}\n", "non-unique", {}),
-        ("  02_second: {matrix: {ev: [a/b]}}\n", "'a/b' does not match", {}),
-        (
-            "  02_second: {matrix: {ev: [1]}}\n",
-            "'../1' does not match",
-            {"parameters": {"ev": "../1"}},
-        ),
-        ("  02_second: {matrix: {ev: [1]}, parameters: {ev: 1}}\n", "ev is both", {}),
-        ("  01_first: {parameters: {output_dir: x}}\n", "output_dir", {}),
-        ("  01_first: {produces: [../x]}\n", "'../x' does not match", {}),
-        ("  01_first: {produces: x}\n", "'x' is not of type 'array'", {}),
-        ("  01_first:\n  01_first:\n", "given twice", {}),
-        ("  01_first: {\n", "not valid YAML", {}),
-        ("  01_first:\nnotebook: x\n", "'notebook' was unexpected", {}),
-        ("  010: {}\n", "8 is given twice or is no text", {}),
-        ("", "notebooks: None is not of type 'object'", {}),
-        (BOTH, "no profile 'tinny'; in .* there are: tiny", {"profile": "tinny"}),
-        (BOTH, "no profile '../profiles/tiny'", {"profile": "../profiles/tiny"}),
-    ],
-)
-def test_nothing_runs_when_anything_is_unknown_or_wrong(folder, profile, message, options):
+@pytest.mark.parametrize(("profile", "options", "message"), BAD)
+def test_nothing_runs_when_anything_is_unknown_or_wrong(folder, profile, options, message):
     write_notebook(folder, "01_first", WRITE, parameters="steps = 5\nrate = 1.0\nphoto = None")
     write_notebook(folder, "02_second", "1", parameters="ev = 1")
     write_profile(folder, profile)
@@ -456,41 +446,31 @@ def test_a_stopped_run_leaves_nothing_running_and_nothing_half_written(folder, s
 
 
 def test_notebook_parameters_agree_with_papermill(folder):
-    source = "ev = 1\nrate = 1e-3  # a comment\nname = 'a'\nnone = None\nevs = [1, -2]"
     kernel = {"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
+    source = "ev = 1\nrate = 1e-3  # a comment\nnone = None\nevs = [1, -2]"
     write_notebook(folder, "n", parameters=source, metadata=kernel)
     found = runs.notebook_parameters(folder / "n.ipynb")
-    assert found == {
-        "output_dir": "nowhere", "ev": 1, "rate": 1e-3, "name": "a", "none": None, "evs": [1, -2]
-    }  # fmt: skip
+    assert found == {"output_dir": "nowhere", "ev": 1, "rate": 1e-3, "none": None, "evs": [1, -2]}
     path = str(folder / "n.ipynb").replace("{", "{{").replace("}", "}}")
     assert list(papermill.inspect_notebook(path)) == list(found)
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["x = 1 + y", "import os", "x = y = 1", "x += 1", "x, y = 1, 2", "x: int", "f(", "x.y = 1"],
-)
-def test_parameters_must_be_plain_literals(folder, source):
+PLAIN = ["x = 1 + y", "import os", "x = y = 1", "x += 1", "x, y = 1, 2", "x: int", "f(", "x.y = 1"]
+REFUSED = [(source, ["parameters"], "may hold only NAME = plain literal") for source in PLAIN]
+REFUSED += [("", [], "0 cells tagged"), ("", ["injected-parameters"], "saved from a run")]
+
+
+@pytest.mark.parametrize(("source", "tags", "message"), REFUSED)
+def test_notebooks_whose_parameters_cannot_be_read(folder, source, tags, message):
     write_notebook(folder, "n", parameters=source)
-    with pytest.raises(ReplicationError, match="may hold only NAME = plain literal"):
+    notebook = nbformat.read(folder / "n.ipynb", as_version=4)
+    notebook.cells[1].metadata.tags = tags
+    nbformat.write(notebook, folder / "n.ipynb")
+    with pytest.raises(ReplicationError, match=message):
         runs.notebook_parameters(folder / "n.ipynb")
-
-
-def test_notebooks_that_cannot_be_parameterised(folder):
-    path = folder / "n.ipynb"
-    with pytest.raises(ReplicationError, match="Cannot read"):
-        runs.notebook_parameters(path)
-    path.write_text("{}")
+    (folder / "n.ipynb").write_text("{}")
     with pytest.raises(ReplicationError, match="not a valid notebook"):
-        runs.notebook_parameters(path)
-    write_notebook(folder, "n")
-    notebook = nbformat.read(path, as_version=4)
-    for tags, message in (([], "0 cells tagged"), (["injected-parameters"], "saved from a run")):
-        notebook.cells[1].metadata.tags = tags
-        nbformat.write(notebook, path)
-        with pytest.raises(ReplicationError, match=message):
-            runs.notebook_parameters(path)
+        runs.notebook_parameters(folder / "n.ipynb")
 
 
 def test_parse_parameters():

@@ -290,23 +290,3 @@ def _readme_table(parts: Mapping[str, pd.DataFrame]) -> str:
                 line[f"{METHOD_NAMES[method]}, {dataset}"] = means[method, ev]
         lines.append(line)
     return markdown_table(pd.DataFrame(lines))
-
-
-# ---- adapter: the old code under its new name, until this module is rewritten ----
-
-
-def reference_plots() -> None:
-    """The figures of README.md and REPORT.md that are drawn from rows."""
-    from replication.report import figures
-
-    folder, rows = REFERENCE / "figures", REFERENCE / "tables"
-    summary = summarise(
-        read_rows(rows / "table4.csv"), by=["dataset", "method", "ev"]
-    )
-    table5 = read_rows(rows / "table5.csv")
-    for name, title in DATASET_NAMES.items():
-        part = summary[summary["dataset"] == name]
-        figure = figures.psnr_figure(part, paper.TABLE4, title)
-        figures.save_figure(figure, folder / f"table4_{name}.png")
-        figure = figures.table5_figure(table5[table5["dataset"] == name], title)
-        figures.save_figure(figure, folder / f"table5_{name}.png")
