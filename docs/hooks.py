@@ -13,8 +13,8 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
     *("README.md", "CITATION.cff", "data/README.md", "tests/golden/README.md", "results/*.md"),
-    *("notebooks/*.ipynb", "notebooks/*.md", "results/reference/*.md", "results/reference/figures/*"),
-    "results/reference/tables/*.csv",
+    *("notebooks/*.ipynb", "notebooks/*.md", "results/reference/*.md"),
+    *("results/reference/figures/*", "results/reference/tables/*.csv"),
 )
 FOLDERS = ("results/reference/tables",)
 """Folders that a page links to; each gets a page that lists its files."""

@@ -48,8 +48,7 @@ def _train(args: argparse.Namespace) -> None:
     if bool(args.ev) == bool(args.recipe):
         args.parser.error("one of the arguments --ev, --recipe is required, not both")
     if args.recipe and given:
-        what = f"decides {', '.join(given)} itself; leave the option out"
-        raise ReplicationError(f"The recipe {args.recipe} {what}.")
+        raise ReplicationError(f"The recipe {args.recipe} decides {', '.join(given)} itself.")
     if args.recipe:
         written = run_recipe(args.recipe, args.output, **_options(args, "dataset jobs device"))
     else:
@@ -87,8 +86,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     from replication.evaluation.rows import read_rows
     from replication.report.tables import as_text, table5_frame
 
-    options = _options(args, "split weights jobs device")
-    path = radiance.evaluate(args.dataset, args.output, **options)
+    names = "split weights jobs device"
+    path = radiance.evaluate(args.dataset, args.output, **_options(args, names))
     for name, rows in read_rows(path).groupby("dataset", sort=False):
         print(f"{name}, mean ± σ\n{as_text(table5_frame(rows), together=3)}\n")
     print(f"Protocol: {radiance.PROTOCOL}.\nRows in {path}.")
@@ -258,8 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 2 on bad input (one sentence on stderr), 130 on Ctrl-C, 143 on SIGTERM, 141 on a closed pipe.
     """
     for stream in (sys.stdout, sys.stderr):  # no name of a file ends in a traceback
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace")
     main_thread = threading.current_thread() is threading.main_thread()
     earlier = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:

@@ -30,10 +30,7 @@ def code_version() -> str:
 
 
 def provenance(**extra: Any) -> dict[str, Any]:
-    """Describe the code and the machine that a result comes from, without paths and user names.
-
-    Args:
-        **extra: What else decides the result (seeds, hashes), ready for JSON.
+    """Describe code and machine, without paths and user names, and `extra` (seeds, hashes) beside them.
 
     Raises:
         ReplicationError: A name of `extra` is one that this function uses itself.
@@ -41,19 +38,12 @@ def provenance(**extra: Any) -> dict[str, Any]:
     import torch
 
     commit, dirty = _git_state()
-    described = {
-        "version": __version__,
-        "code_version": code_version(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "date": utc_now(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cores": usable_cores(),
-        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
-        "packages": {name: _package_version(name) for name in PACKAGES},
-    }
+    described = {"version": __version__, "code_version": code_version(), "date": utc_now()}
+    described |= {"git_commit": commit, "git_dirty": dirty, "python": platform.python_version()}
+    described |= {"platform": platform.platform(), "cpu": _cpu_model(), "cores": usable_cores()}
+    gpu = torch.cuda.is_available()
+    described["device"] = torch.cuda.get_device_name(0) if gpu else "cpu"
+    described["packages"] = {name: _package_version(name) for name in PACKAGES}
     if taken := ", ".join(sorted(described.keys() & extra)):
         raise ReplicationError(f"Provenance already records {taken} itself.")
     return described | extra

@@ -51,16 +51,15 @@ def notebook_parameters(path: str | Path) -> dict[str, Any]:
         ReplicationError: The notebook cannot be read, was saved from a run, has not exactly one such cell,
             or the cell holds more than plain literals (a computed value would go stale).
     """
-    cells = read_notebook(path).cells
-    tags = [cell.metadata.get("tags", []) for cell in cells]
-    if any(INJECTED in one for one in tags):
+    cells = [(cell.metadata.get("tags", []), cell.source) for cell in read_notebook(path).cells]
+    if any(INJECTED in tags for tags, _ in cells):
         raise ReplicationError(f"{path} holds injected parameters; it was saved from a run.")
-    tagged = [cell for cell, one in zip(cells, tags, strict=True) if "parameters" in one]
+    tagged = [source for tags, source in cells if "parameters" in tags]
     if len(tagged) != 1:
         raise ReplicationError(f"{path} has {len(tagged)} cells tagged 'parameters', not one.")
     parameters = {}
     try:
-        for node in ast.parse(tagged[0].source).body:
+        for node in ast.parse(tagged[0]).body:
             (target,) = node.targets
             parameters[target.id] = ast.literal_eval(node.value)
     except (SyntaxError, ValueError, TypeError, AttributeError) as error:
@@ -116,22 +115,23 @@ def load_profile(name: str, *, folder: str | Path = NOTEBOOKS / "profiles") -> d
         profile = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ReplicationError(f"{path} is not valid YAML: {_one_line(error)}.") from error
-    _check(profile, _schema(), path)
+    _check(profile, "", path)
     for notebook, entry in profile["notebooks"].items():
         entry = {"parameters": {}, "matrix": {}, "produces": []} | (entry or {})
-        if twice := ", ".join(sorted(entry["matrix"].keys() & entry["parameters"].keys())):
-            raise ReplicationError(f"{path}, {notebook}: {twice} is both a parameter and a matrix.")
+        if twice := entry["matrix"].keys() & entry["parameters"].keys():
+            raise ReplicationError(
+                f"{path}, {notebook}: {sorted(twice)} is both parameter and matrix."
+            )
         profile["notebooks"][notebook] = entry
     if recipe := profile.get("recipe"):
         recipe = files.SHIPPED / "recipe.yaml" if recipe == "shipped" else path.parent / recipe
     return profile | {"name": name, "sha256": sha256_file(path), "recipe": recipe}
 
 
-def _schema() -> dict[str, Any]:
-    return json.loads((NOTEBOOKS / "profiles" / "schema.json").read_text())
-
-
-def _check(value: Any, schema: Mapping[str, Any], where: str | Path) -> None:
+def _check(value: Any, part: str, where: str | Path) -> None:
+    """Raise unless a value fits the schema of profiles, or one of its named parts."""
+    schema = json.loads((NOTEBOOKS / "profiles" / "schema.json").read_text())
+    schema = schema["$defs"][part] if part else schema
     errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
     if error := jsonschema.exceptions.best_match(errors):
         place = ", ".join([str(where), *map(str, error.absolute_path)])
@@ -188,7 +188,7 @@ def plan(
         shared |= entry["parameters"] | override
         matrix = entry["matrix"] | {k: [v] for k, v in override.items() if k in entry["matrix"]}
         for key, values in matrix.items():
-            _check(values, _schema()["$defs"]["matrix"], f"{path}, {key}")
+            _check(values, "matrix", f"{path}, {key}")
         for values in itertools.product(*matrix.values()):
             point, name = dict(zip(matrix, values, strict=True)), notebook
             mine = shared | point
@@ -239,20 +239,19 @@ def run(
     """Execute a profile's notebooks headless, in order, and record the provenance.
 
     Args:
-        profile: Name of a profile.
+        profile: Name of a profile; `parameters`, `device` and `notebook_folder` as in `plan`.
         notebooks: Only these notebooks; the results of the others in the run's folder stay.
         from_notebook: Resume: keep the results of the notebooks before this one, which must be there.
         jobs: Executions of one notebook's matrix at once; they share the cores and get a GPU each.
         output: The run's folder, `results/runs/PROFILE` by default.
-        parameters, device, notebook_folder: As in `plan`.
         progress: Called with one line per execution.
 
     Returns:
         The run's folder: `NAME.ipynb` per execution, `provenance.json`, and what the notebooks wrote.
 
     Raises:
-        ReplicationError: Bad profile, notebook or parameter (before anything runs), a failing cell, or a
-            promised file that was not written; the notebook with its error is `NAME.failed.ipynb`.
+        ReplicationError: Bad input (before anything runs), a failing cell, or a promised file that was
+            not written; the notebook with its error is then `NAME.failed.ipynb`.
     """
     started, folder = time.perf_counter(), Path(notebook_folder).resolve()
     settings = load_profile(profile, folder=folder / "profiles")
@@ -286,11 +285,10 @@ def run(
             (output / f"{task.name}{suffix}").unlink(missing_ok=True)
         recipe, weights = settings["recipe"], output / "weights"
         if recipe and any(task.parameters.get("weights") == "run" for task in tasks):
-            dataset = (parameters or {}).get("dataset")
-            made = run_recipe(recipe, weights, dataset=dataset, jobs=jobs, device=device)
+            options = {"dataset": (parameters or {}).get("dataset"), "jobs": jobs, "device": device}
+            made = run_recipe(recipe, weights, **options)
             hashes = {f"{ev:+d}": sha256_file(path) for ev, path in made.items()}
-            facts = {"sha256": sha256_file(recipe), "weights": hashes}
-            note(f"the recipe's weights are in {weights}", recipe=facts)
+            note(f"{weights}", recipe={"sha256": sha256_file(recipe), "weights": hashes})
         for _, group in itertools.groupby(tasks, key=lambda task: task.notebook):
             for name, entry in execute(list(group), folder, output, jobs, device):
                 done[name] = entry | {"code_version": record["environment"]["code_version"]}

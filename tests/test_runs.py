@@ -291,7 +291,7 @@ BAD_PROFILES = """
 02_second: {matrix: {ev: []}}                       > matrix, ev: ..
 02_second: {matrix: {ev: [1, 1]}}                   > non-unique
 02_second: {matrix: {ev: [a/b]}}                    > 'a/b' does not match
-02_second: {matrix: {ev: [1]}, parameters: {ev: 1}} > ev is both
+02_second: {matrix: {ev: [1]}, parameters: {ev: 1}} > .ev.. is both
 01_first: {parameters: {output_dir: x}}             > output_dir
 01_first: {produces: [../x]}                        > '../x' does not match
 01_first: {produces: x}                             > 'x' is not of type 'array'
