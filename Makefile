@@ -16,6 +16,8 @@ help:
 	@echo "make benchmark   time inference, merging, metrics, baselines and training"
 	@echo "make report      regenerate the tables from the committed rows"
 	@echo "make docs        README, report and notebooks as a static site: site/index.html"
+	@echo "make data        fetch the small data set        make format    let ruff format the code"
+	@echo "make clean       remove results/runs, the site and caches"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -50,9 +52,11 @@ benchmark: data
 
 report: $(STAMP)
 	$(BIN)/python -m replication report
+	$(BIN)/python results/score.py --plots
 
 docs: $(STAMP)
-	$(BIN)/python -m replication docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:
-	rm -rf results/runs site build *.egg-info .pytest_cache .ruff_cache
+	rm -rf results/runs site build dist *.egg-info .pytest_cache .ruff_cache

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from replication import __version__
-from replication.files import ReplicationError
+import psutil
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+from replication import __version__
+from replication.files import REFERENCE, RESULTS, ReplicationError, in_clone
+
+RECIPE_OPTIONS = (
+    "activation patches mode batch_size learning_rate norm tv_weight schedule frozen_norm flips "
+    "precision seed init inferred_from threads compile"
+)
+"""Options of `train` that are passed on where they are given; a recipe file decides them itself."""
+
+
+def _options(args: argparse.Namespace, names: str) -> dict:
+    return {name: getattr(args, name) for name in names.split()}
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from replication.reconstruct import convert
+
+    convert(args.photo, args.output, **_options(args, "weights method tile stride device"))
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -21,219 +40,254 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from replication.commands import train_command
+    from replication.train import run_recipe, train_subnetworks
     from replication.weights import weights_path
 
-    given = {k: v for k, v in vars(args).items() if k not in ("call", "verb") and v is not None}
-    there = all(weights_path(ev, args.output).exists() for ev in args.ev)
-    for ev, path in train_command(**given).items():
-        if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one tells
+    given = {key: one for key, one in _options(args, RECIPE_OPTIONS).items() if one is not None}
+    there = all(weights_path(ev, args.output).exists() for ev in args.ev or (1, 2, 3, -1, -2, -3))
+    if bool(args.ev) == bool(args.recipe):
+        args.parser.error("one of the arguments --ev, --recipe is required, not both")
+    if args.recipe and given:
+        raise ReplicationError(f"The recipe {args.recipe} decides {', '.join(given)} itself.")
+    if args.recipe:
+        written = run_recipe(args.recipe, args.output, **_options(args, "dataset jobs device"))
+    else:
+        given |= {"dataset": args.dataset or "mini", "device": args.device}
+        written = train_subnetworks(args.ev, args.output, **given)
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of torchrun prints
+        for ev, path in written.items():
             print(f"EV {ev:+d}: {path}{' (was trained already)' if there else ''}")
 
 
 def _ablate(args: argparse.Namespace) -> None:
-    from replication.commands import ablate_command
+    from replication.evaluation.ablation import run_study
+    from replication.evaluation.rows import read_rows
+    from replication.report.tables import ablation_frame, as_text
 
-    ablate_command(
-        args.study,
-        args.output,
-        dataset=args.dataset,
-        patches=args.patches,
-        seeds=args.seeds,
-        jobs=args.jobs,
-        contenders=args.contenders,
-        recipe=args.recipe,
-        precision=args.precision,
-    )
+    names = "dataset patches seeds jobs contenders recipe precision device"
+    path = run_study(args.study, args.output, **_options(args, names))
+    print(as_text(ablation_frame(read_rows(path))))
+    print(f"One row per scene, contender and seed: {path}")
 
 
 def _run(args: argparse.Namespace) -> None:
     from replication import runs
-    from replication.report import documents
+    from replication.report.documents import write_run_report
 
-    output = runs.run(
-        args.profile,
-        args.notebook or None,
-        from_notebook=args.from_notebook,
-        jobs=args.jobs,
-        output=args.output,
-        parameters=runs.parse_parameters(args.parameter),
-    )
-    if report := documents.write_run_report(output):
+    options = _options(args, "from_notebook jobs output device")
+    options |= {"parameters": runs.parse_parameters(args.parameter), "progress": _say}
+    output = runs.run(args.profile, args.notebook, **options)
+    if report := write_run_report(output):
         print(f"Tables beside the paper's: {report}")
 
 
-def _convert(args: argparse.Namespace) -> None:
-    from replication.commands import convert_command
-
-    convert_command(
-        args.photo,
-        args.output,
-        weights=args.weights,
-        method=args.method,
-        tile=args.tile,
-        stride=args.stride,
-    )
-
-
 def _evaluate(args: argparse.Namespace) -> None:
-    from replication.commands import evaluate_command
+    from replication.evaluation import radiance
+    from replication.evaluation.rows import read_rows
+    from replication.report.tables import as_text, table5_frame
 
-    given = {k: v for k, v in vars(args).items() if k not in ("call", "verb")}
-    print(f"Rows in {evaluate_command(**given)}.")
+    names = "split weights jobs device"
+    path = radiance.evaluate(args.dataset, args.output, **_options(args, names))
+    for name, rows in read_rows(path).groupby("dataset", sort=False):
+        print(f"{name}, mean ± σ\n{as_text(table5_frame(rows), together=3)}\n")
+    print(f"Protocol: {radiance.PROTOCOL}.\nRows in {path}.")
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from replication.commands import compare_command
+    from replication.evaluation import radiance
+    from replication.evaluation.rows import METRICS
 
-    compare_command(**{k: v for k, v in vars(args).items() if k not in ("call", "verb")})
+    options = _options(args, "photo absolute maps device")
+    for name, value in radiance.compare(args.test, args.reference, **options).items():
+        print(f"{name:24s} {value:10.4f}  {METRICS[name]}")
+    print(f"Protocol: {radiance.compare_protocol(args.photo, args.absolute)}.")
+    if args.maps:
+        print(f"Maps in {args.maps}.")
 
 
 def _report(args: argparse.Namespace) -> None:
-    from replication.commands import report_command
+    from replication.report.documents import update_tables
 
-    report_command(check=args.check, score=args.score)
+    update_tables(check=args.check)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from replication import runs
+    from replication.report import verify
+
+    run = args.run or RESULTS / "runs" / "verify"
+    if args.run is None:
+        runs.run("quick", verify.NOTEBOOKS, output=run, device=args.device, progress=_say)
+    found = verify.verify(run, args.against or REFERENCE)
+    print(found)
+    if found.differ:
+        raise ReplicationError(f"{len(found.differ)} of the tables differ.")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are told as all others are: on one line."""
+    """A parser that says what is wrong in one sentence, with the verb's own --help."""
 
     def error(self, message: str) -> NoReturn:
         raise ReplicationError(f"{message}; see `{self.prog} --help`.")
 
 
-def _verify(args: argparse.Namespace) -> None:
-    from replication.commands import verify_command
+def _positive(text: str) -> int:
+    with suppress(ValueError):
+        if int(text) > 0:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
 
-    print(verify_command(args.run, against=args.against, jobs=args.jobs))
 
-
-def _docs(args: argparse.Namespace) -> None:
-    from replication import site
-
-    pages = site.build(args.output)
-    print(f"{len(pages)} pages: {args.output / 'index.html'}")
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return Path(text)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser; each verb's help says what it reads and writes."""
+    """The parser; the help of a verb says what it reads and writes."""
     top = _Parser(prog="python -m replication", description=__doc__)
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    verb = verbs.add_parser("convert", help="photos to HDR images")
-    verb.add_argument("photo", nargs="*", type=Path, help="LDR photos; none: a built-in photograph")
-    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    verb.add_argument("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
-    verb.add_argument("--method", default="tiled", choices=("tiled", "whole", "patches"))
-    verb.add_argument("--tile", type=int, default=512, help="tile side in pixels")
-    verb.add_argument("--stride", type=int, default=10, help="of --method patches; the paper has 1")
-    verb.set_defaults(call=_convert)
+    def verb(name: str, call, text: str, output: str | None = None, clone=False, **more):
+        one = verbs.add_parser(name, help=text, description=text, **more)
+        one.set_defaults(call=call, parser=one, clone=clone)
+        if output is not None:
+            add = {"type": _folder, "required": not output, "metavar": "DIR"}
+            one.add_argument("-o", "--output", help=output or "made where it does not exist", **add)
+        if name not in ("fetch", "report"):
+            one.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU if there is one")
+        return one.add_argument
 
-    verb = verbs.add_parser("fetch", help="get a data set, every file verified")
-    verb.add_argument("dataset", help="mini, openstacks or vds")
-    verb.add_argument("--from", dest="source", type=Path, metavar="DIR", help="an existing copy")
-    verb.add_argument("--check", action="store_true", help="only verify what is there")
-    verb.set_defaults(call=_fetch)
+    add = verb("convert", _convert, "photos to HDR images", output="")
+    add("photo", nargs="*", type=Path, help="LDR photos; none: a photograph of scikit-image")
+    add("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
+    add("--method", default="tiled", choices=("tiled", "whole", "patches"))
+    add("--tile", type=_positive, default=512, help="side of a tile in pixels")
+    add("--stride", type=_positive, default=10, help="of --method patches; the paper has 1")
 
-    verb = verbs.add_parser(
-        "train",
-        help="train one subnetwork, or an arm of the chain",
-        epilog="Several processes: torchrun --nproc-per-node=2 -m replication -- train …",
-    )
-    verb.add_argument(
-        "--ev", type=int, nargs="+", required=True, help="e.g. 1, or 1 2 3 --mode chained"
-    )
-    verb.add_argument("--dataset", default="mini")
-    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    verb.add_argument("--init", type=Path, metavar="DIR", help="start from these weights")
-    verb.add_argument(
-        "--inferred-from", type=Path, metavar="DIR", help="train on images that these weights infer"
-    )
-    verb.add_argument("--activation", help="default: the paper's for the EV")
-    verb.add_argument("--patches", type=int, help="patch visits in all")
-    verb.add_argument("--mode", choices=("teacher", "chained"))
-    verb.add_argument("--batch-size", type=int)
-    verb.add_argument("--learning-rate", type=float)
-    verb.add_argument("--norm", type=int, choices=(1, 2), help="of the pixel loss; the paper has 1")
-    verb.add_argument("--tv-weight", type=float, help="the paper's lambda; default 0.001")
-    verb.add_argument("--schedule", choices=("constant", "cosine"))
-    verb.add_argument("--frozen-norm", type=float)
-    verb.add_argument("--flips", action="store_true", default=None)
-    verb.add_argument("--precision", choices=("float32", "tf32", "bfloat16"))
-    verb.add_argument("--seed", type=int)
-    verb.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
-    verb.add_argument("--threads", type=int, help="CPU threads of torch")
-    verb.add_argument("--compile", action="store_true", help="use torch.compile")
-    verb.set_defaults(call=_train)
+    add = verb("fetch", _fetch, "get a data set and verify every file")
+    add("dataset", help="mini, openstacks or vds")
+    add("--from", dest="source", type=Path, metavar="DIR", help="an existing copy")
+    add("--check", action="store_true", help="only verify what is there")
 
-    verb = verbs.add_parser("ablate", help="train and compare the contenders of a study")
-    verb.add_argument("study", choices=("table2", "table3", "sensitivity"))
-    verb.add_argument("-o", "--output", type=Path, required=True)
-    verb.add_argument("--dataset", default="mini")
-    verb.add_argument("--patches", type=int, default=6000, help="visits per network of a chain")
-    verb.add_argument("--seeds", type=int, default=3)
-    verb.add_argument("--jobs", type=int, default=1, help="processes that share the contenders")
-    verb.add_argument("--contenders", nargs="+", help="some of them; all by default")
-    verb.add_argument("--recipe", choices=("reference", "paper"), default="reference")
-    verb.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="bfloat16")
-    verb.set_defaults(call=_ablate)
+    epilog = "Several processes: torchrun --nproc-per-node=2 -m replication -- train …"
+    add = verb("train", _train, "train subnetworks; resumes", output="", epilog=epilog)
+    add("--ev", type=int, nargs="+", help="e.g. 1, or 1 2 3 --mode chained")
+    add("--recipe", type=Path, metavar="FILE", help="instead of --ev: stages that make all six")
+    add("--jobs", type=_positive, default=1, help="processes, with --recipe")
+    add("--dataset", help="default: mini, or the recipe's")
+    add("--init", type=Path, metavar="DIR", help="start from these weights")
+    add("--inferred-from", type=Path, metavar="DIR", help="train on what these weights infer")
+    add("--activation", help="default: the paper's for the EV")
+    add("--patches", type=_positive, help="patches seen in all")
+    add("--mode", choices=("teacher", "chained"))
+    add("--batch-size", type=_positive)
+    add("--learning-rate", type=float)
+    add("--norm", type=int, choices=(1, 2), help="of the pixel loss; the paper has 1")
+    add("--tv-weight", type=float, help="the paper's lambda; default 0.001")
+    add("--schedule", choices=("constant", "cosine"))
+    add("--frozen-norm", type=float, help="share of the steps after which statistics are fixed")
+    add("--flips", action="store_true", default=None)
+    add("--precision", choices=("float32", "tf32", "bfloat16"))
+    add("--seed", type=int)
+    add("--threads", type=_positive, help="CPU threads of torch")
+    add("--compile", action="store_true", default=None, help="use torch.compile")
 
-    verb = verbs.add_parser("run", help="execute the notebooks headlessly")
-    verb.add_argument("notebook", nargs="*", help="e.g. 06_ldr_stacks; none: all of the profile")
-    verb.add_argument("--profile", default="quick")
-    verb.add_argument("--from-notebook", metavar="NOTEBOOK", help="resume there")
-    verb.add_argument("--jobs", type=int, default=1, help="processes for the six EVs")
-    verb.add_argument("--output", type=Path, metavar="DIR", help="default: results/runs/PROFILE")
-    verb.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
-    verb.set_defaults(call=_run)
+    add = verb("ablate", _ablate, "train and compare the contenders of a study; resumes", output="")
+    add("study", choices=("table2", "table3", "sensitivity"))
+    add("--dataset", default="mini")
+    add("--patches", type=_positive, default=6000, help="patches seen by a network of a chain")
+    add("--seeds", type=_positive, default=3)
+    add("--jobs", type=_positive, default=1, help="processes that share the contenders")
+    add("--contenders", nargs="+", help="some of them; all by default")
+    add("--recipe", choices=("reference", "paper"), default="reference")
+    add("--precision", choices=("float32", "tf32", "bfloat16"), default="bfloat16")
 
-    verb = verbs.add_parser("evaluate", help="all methods' HDR images against the true ones")
-    verb.add_argument("dataset", help="mini, openstacks (or its hdrps, empa), vds")
-    verb.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    verb.add_argument("--split", default="test", choices=("train", "val", "test"))
-    verb.add_argument("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
-    verb.add_argument("--jobs", type=int, help="processes; default: one per core")
-    verb.set_defaults(call=_evaluate)
+    add = verb("run", _run, "execute notebooks", output="default: results/runs/PROFILE", clone=True)
+    add("notebook", nargs="*", help="e.g. 06_ldr_stacks; none: all of the profile")
+    add("--profile", default="quick", help="quick, open, full or paper")
+    add("--from-notebook", metavar="NOTEBOOK", help="resume there")
+    add("--jobs", type=_positive, default=1, help="executions of one notebook at once")
+    add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 
-    verb = verbs.add_parser("compare", help="score an HDR image against another (HDR-VDP-2, …)")
-    verb.add_argument("test", type=Path, help=".hdr or .exr")
-    verb.add_argument("reference", type=Path, help=".hdr or .exr of the same size")
-    verb.add_argument("--photo", type=Path, help="LDR picture that the test was made from")
-    verb.add_argument("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
-    verb.add_argument("--maps", type=Path, metavar="DIR", help="write maps of what is seen there")
-    verb.set_defaults(call=_compare)
+    add = verb("evaluate", _evaluate, "HDR images of all methods against the true ones", output="")
+    add("dataset", help="mini, openstacks (or its hdrps, empa), vds")
+    add("--split", default="test", choices=("train", "val", "test"))
+    add("--weights", type=Path, metavar="DIR", help="default: the shipped weights")
+    add("--jobs", type=_positive, help="processes; default: one per core")
 
-    verb = verbs.add_parser("verify", help="compare the shipped results with a fresh run")
-    verb.add_argument("run", type=Path, nargs="?", help="a run's folder; by default a fresh run")
-    verb.add_argument("--against", type=Path, help="another run's folder, not the shipped results")
-    verb.add_argument("--jobs", type=int, default=1)
-    verb.set_defaults(call=_verify)
+    add = verb("compare", _compare, "score an HDR image against another (HDR-VDP-2, …)")
+    add("test", type=Path, help=".hdr or .exr")
+    add("reference", type=Path, help=".hdr or .exr of the same size")
+    add("--photo", type=Path, help="LDR picture that the test was made from")
+    add("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
+    maps = {"dest": "maps", "type": _folder, "metavar": "DIR"}
+    add("-o", "--output", "--maps", help="write maps of the differences", **maps)
 
-    verb = verbs.add_parser("docs", help="README, report and notebooks as a static site")
-    verb.add_argument("-o", "--output", type=Path, default=Path("site"))
-    verb.set_defaults(call=_docs)
+    add = verb("verify", _verify, "compare the shipped results with a run", clone=True)
+    add("run", type=Path, nargs="?", help="a run's folder; by default a fresh run")
+    add("--against", type=Path, metavar="DIR", help="another run instead of the shipped results")
 
-    verb = verbs.add_parser("report", help="regenerate the tables from the committed rows")
-    verb.add_argument("--check", action="store_true", help="only say whether they are up to date")
-    verb.add_argument("--score", action="store_true", help="score the shipped weights anew first")
-    verb.set_defaults(call=_report)
+    add = verb("report", _report, "regenerate the tables from the committed rows", clone=True)
+    add("--check", action="store_true", help="only say whether they are up to date")
     return top
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a verb as Ctrl-C does."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    for child in psutil.Process().children(recursive=True):  # Ctrl-C in a terminal reaches them too
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    raise Terminated
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0 on success, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
+    """Run the command line.
+
+    Returns:
+        0; 2 on bad input (one sentence on stderr), 130 on Ctrl-C, 143 on SIGTERM, 141 on a closed pipe.
+    """
+    for stream in (sys.stdout, sys.stderr):  # no name of a file ends in a traceback
+        stream.reconfigure(errors="backslashreplace")
+    main_thread = threading.current_thread() is threading.main_thread()
+    earlier = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
-        args = parser().parse_args(arguments)
+        args, unknown = parser().parse_known_args(arguments)
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if args.clone and not in_clone():
+            raise ReplicationError(f"`{args.verb}` needs a clone of the repository.")
+        if getattr(args, "device", None):
+            from replication.fast import choose_device
+
+            choose_device(args.device)
         args.call(args)
+        sys.stdout.flush()
         return 0
+    except Terminated:
+        status, message = 143, "stopped by SIGTERM; no file is half-written."
     except KeyboardInterrupt:
-        status, message = EXIT_INTERRUPTED, "interrupted; no file is half-written."
+        status, message = 130, "interrupted; no file is half-written."
+    except BrokenPipeError:  # of `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ReplicationError as error:
-        status, message = EXIT_BAD_INPUT, str(error)
+        status, message = 2, str(error)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        status, message = EXIT_BAD_INPUT, f"{error.strerror or error}{where}."
+        status, message = 2, f"{error.strerror or error}{where}."
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, earlier)
     print("error:", " ".join(message.split()), file=sys.stderr)
     return status
 

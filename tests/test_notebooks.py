@@ -1,23 +1,32 @@
 """The strict gate: every notebook is executed anew; what it wrote is compared with independent truth."""
 
+import base64
+import importlib.util
+import io as memory
 import json
+import os
 import re
-from dataclasses import fields
+import tempfile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from replication import runs
 from replication.data.stacks import SHOWABLE, dataset_hash, load_stacks
 from replication.evaluation import rows as report
-from replication.files import NOTEBOOKS, ROOT
+from replication.execute import read_notebook
+from replication.files import NOTEBOOKS, REFERENCE, ROOT, ReplicationError, sha256_file
 from replication.hdr import io
-from replication.notebooks import pictures_in, read_notebook
 from replication.reconstruct import load_chain, merge_stack
-from replication.train import Recipe
 from replication.weights import read_safetensors
 
+spec = importlib.util.spec_from_file_location("commit", NOTEBOOKS / "commit.py")
+commit = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(commit)
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -112,22 +121,12 @@ def test_06_gives_the_committed_rows_of_the_shipped_weights(tmp_path_factory):
     out = executed(tmp_path_factory, "06_ldr_stacks")
     keys = ["dataset", "scene", "method", "ev"]
     ours = report.read_rows(out / "tables" / "table4.csv").set_index(keys)
-    committed = report.read_rows(report.REFERENCE / "tables" / "table4.csv").set_index(keys)
+    committed = report.read_rows(REFERENCE / "tables" / "table4.csv").set_index(keys)
     assert len(ours) == 12 * 4 * 6
     committed = committed.loc[ours.index]
     assert (ours["weights_hash"] == committed["weights_hash"]).all()
     for metric, tolerance in {"psnr": 0.01, "ssim": 1e-3, "ms_ssim": 1e-3}.items():
         np.testing.assert_allclose(ours[metric], committed[metric], atol=tolerance, rtol=0)
-
-
-def test_the_paper_profile_trains_by_the_papers_recipe():
-    given = {f.name for f in fields(Recipe)}
-    tasks = [t for t in runs.plan(runs.load_profile("paper")) if t.notebook == "03_train_ev"]
-    assert len(tasks) == 6
-    for task in tasks:
-        defaults = runs.notebook_parameters(NOTEBOOKS / "03_train_ev.ipynb")
-        values = {k: v for k, v in (defaults | task.parameters).items() if k in given}
-        assert Recipe(**values) == Recipe()
 
 
 def test_08_converts_the_built_in_photo(tmp_path_factory):
@@ -150,7 +149,7 @@ def test_shipped_weights_say_where_they_come_from():
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_notebooks_are_executed_short_and_clean(path):
-    assert path.stat().st_size < 500_000
+    assert path.stat().st_size <= commit.LIMIT
     cells = json.loads(path.read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert cells[0]["cell_type"] == "markdown"
@@ -168,7 +167,7 @@ def test_committed_notebooks_are_executed_short_and_clean(path):
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_notebooks_show_only_pictures_that_may_be_published(path):
-    assert pictures_in(read_notebook(path)) <= {"none", *SHOWABLE}
+    assert commit.pictures_in(read_notebook(path)) <= {"none", *SHOWABLE}
 
 
 def test_every_deviation_is_linked_from_a_notebook_and_from_the_code():
@@ -197,3 +196,100 @@ def test_links_to_deviations_lead_somewhere(path):
     for number in range(1, 40):
         if f"DEVIATIONS.md#d{number})" in text:
             assert f'<a id="d{number}"></a>\n## D{number} ' in entries
+
+
+# ------------------------------------------------------------------------- notebooks/commit.py
+
+
+def png(pictures):
+    stream, text = memory.BytesIO(), PngInfo()
+    if pictures:
+        text.add_text("Pictures", pictures)
+    Image.new("RGB", (2, 2)).save(stream, "png", pnginfo=text)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder of one notebook and a finished run of it, as papermill leaves one: run, notebooks, write."""
+    folder, output = tmp_path / "notebooks", tmp_path / "run"
+    new = nbformat.v4
+    head = [
+        new.new_markdown_cell("# A"),
+        new.new_code_cell("ev = 1", metadata={"tags": ["parameters"]}),
+    ]
+    source = new.new_notebook(cells=[*head, new.new_code_cell("6 * 7")])
+    for one in (folder, output):
+        one.mkdir()
+    nbformat.write(source, folder / "a.ipynb")
+    added = new.new_code_cell(
+        "ev = 1", execution_count=5, metadata={"tags": ["injected-parameters"]}
+    )
+    source.cells.insert(2, added)
+    source.metadata = {
+        "papermill": {"start_time": "2026-01-01T00:00"},
+        "kernelspec": {"name": "x", "display_name": "x"},
+    }
+
+    def write(outputs=(), parameters=None, text="6 * 7"):
+        source.cells[-1] = new.new_code_cell(text, execution_count=7, outputs=list(outputs))
+        source.cells[-1].metadata = {"papermill": {"start_time": "2026"}, "tags": ["keep"]}
+        nbformat.write(source, output / "a.ipynb")
+        entry = {"notebook": "a", "parameters": parameters or {"ev": 1}}
+        entry["executed_sha256"] = sha256_file(output / "a.ipynb")
+        record = {"profile": "tiny", "notebooks": {"a": entry}}
+        (output / "provenance.json").write_text(json.dumps(record))
+
+    return output, folder, write
+
+
+def test_a_committed_notebook_keeps_its_outputs_and_drops_the_machine(run):
+    output, folder, write = run
+    packages = os.path.dirname(os.path.dirname(nbformat.__file__))
+    texts = {
+        f"{output}/tables/a.csv": "results/runs/tiny/tables/a.csv",
+        f"{ROOT}/replication/x.py:3": "replication/x.py:3",
+        f"at '{ROOT}'": "at '.'",
+        f"{ROOT}2/x and /mnt{ROOT}/y": f"{ROOT}2/x and /mnt{ROOT}/y",
+        f"{packages}/nbformat/a.py": "site-packages/nbformat/a.py",
+        f"{tempfile.gettempdir()}/ipykernel_123/4567.py:1: Warning": "cell:1: Warning",
+    }
+    outputs = [nbformat.v4.new_output("stream", text=f"{text}\n") for text in texts]
+    data = {"image/png": png("mini"), "text/plain": f"{ROOT}/a"}
+    write([*outputs, nbformat.v4.new_output("execute_result", data=data, execution_count=7)])
+    assert commit.commit(output, folder) == [folder / "a.ipynb"]
+    once = (folder / "a.ipynb").read_bytes()
+    cells = nbformat.read(folder / "a.ipynb", as_version=4).cells
+    assert [cell.cell_type for cell in cells] == ["markdown", "code", "code"]
+    assert cells[-1].execution_count == cells[-1].outputs[-1].execution_count == 1
+    assert cells[-1].outputs[0].text.splitlines() == list(texts.values())
+    assert cells[-1].outputs[-1].data == {"image/png": png("mini"), "text/plain": "a"}
+    assert (cells[1].metadata, cells[2].metadata) == ({"tags": ["parameters"]}, {"tags": ["keep"]})
+    assert b"papermill" not in once
+    assert commit.commit(output, folder) == [folder / "a.ipynb"]
+    assert (folder / "a.ipynb").read_bytes() == once
+
+
+@pytest.mark.parametrize(
+    ("outputs", "options", "message"),
+    [
+        ([{"image/png": png("hdrps")}], {}, "shows pictures of hdrps, which may not be published"),
+        ([{"image/png": png(None)}], {}, "shows pictures of unknown sources"),
+        ([{"image/jpeg": png(None)}], {}, "shows pictures of unknown sources"),
+        ([{"text/plain": "x" * 1_000_001}], {}, "more than 1,000,000"),
+        ([], {"parameters": {"ev": 2}}, "was not run with its default parameters"),
+        ([], {"text": "6 * 8"}, "has been edited since it was run"),
+    ],
+)
+def test_notebooks_that_may_not_be_committed_are_refused(run, outputs, options, message):
+    output, folder, write = run
+    before = (folder / "a.ipynb").read_bytes()
+    write([nbformat.v4.new_output("display_data", data) for data in outputs], **options)
+    with pytest.raises(ReplicationError, match=message):
+        commit.commit(output, folder)
+    (output / "a.ipynb").write_text((output / "a.ipynb").read_text() + "\n")
+    with pytest.raises(ReplicationError, match=r"not what the run wrote|default parameters"):
+        commit.commit(output, folder)
+    with pytest.raises(ReplicationError, match="not the record of a run"):
+        commit.commit(folder, folder)
+    assert (folder / "a.ipynb").read_bytes() == before
