@@ -102,8 +102,10 @@ def test_changes_stay_where_they_are_and_swapping_swaps_them():
     np.testing.assert_array_equal(there.P_amplification, back.P_loss)
     np.testing.assert_array_equal(there.P_reversal, back.P_reversal)
     for n, left in enumerate((5, 55, 105)):
-        inside = np.s_[32:48, left + 12 : left + 28]
-        np.testing.assert_allclose([m[inside].mean() for m in there], np.eye(3)[n], atol=0.15)
+        found = [image[28:52, left + 8 : left + 32].mean() for image in there]
+        assert found[n] > 0.9
+        # coarse bands of the inverted patch reach the others, so reversal alone is seen beyond its place
+        assert max(f for kind, f in enumerate(found[:2]) if kind != n) < 0.01
 
 
 def test_a_small_shift_is_nothing():
