@@ -11,7 +11,7 @@ from replication.data.stacks import ExposureStack, load_stacks
 from replication.evaluation import exposures, rows
 from replication.evaluation.exposures import exposure_rows, identity
 from replication.evaluation.rows import Method
-from replication.files import REFERENCE, ReplicationError, sha256_array, sha256_file
+from replication.files import ReplicationError, sha256_array, sha256_file
 from replication.images import to_uint8
 from replication.metrics import fidelity
 from replication.paper import EVS
@@ -39,12 +39,11 @@ def brighter(by):
 
 def test_one_row_a_scene_method_and_exposure(tmp_path):
     stacks = [make_stack("hall", step=9), make_stack("park", "", step=11, seed=1)]
-    found = exposure_rows(stacks, [identity(), brighter(4), brighter(9)])
+    found = exposure_rows(stacks, [identity(), brighter(4)], evs=(-1, 1, 3))
     table = rows.read_rows(rows.write_rows(tmp_path / "rows.csv", found))
-    assert len(table) == len(found) == 2 * 3 * 6
+    assert len(table) == len(found) == 2 * 2 * 3
     for row in table.itertuples():
-        added = {"identity": 0, "plus4": 4, "plus9": 9}[row.method]
-        away = {"hall": 9, "park": 11}[row.scene] * row.ev - added
+        away = {"hall": 9, "park": 11}[row.scene] * row.ev - {"identity": 0, "plus4": 4}[row.method]
         assert row.psnr == pytest.approx(decibels(abs(away)), abs=1e-6)
         assert row.split == {"hall": "test", "park": "none"}[row.scene]
 
@@ -78,9 +77,7 @@ def test_a_subnetwork_and_its_baselines_read_the_true_image_before(chain):
     found = exposures.subnetwork_rows([stack], -2, methods)
     assert [row["method"] for row in found] == ["identity", "tone_curve", "deep_chain"]
     assert [(row["ev"], row["weights_hash"]) for row in found][1:] == [(-2, "none"), (-2, "abc")]
-    means = exposures.subnetwork_psnr([stack, stack], -2, methods)
-    assert means == pytest.approx({row["method"]: row["psnr"] for row in found}, abs=5.1e-4)
-    assert means["identity"] == round(decibels(9), 3)
+    assert found[0]["psnr"] == pytest.approx(decibels(9))
 
 
 def test_tone_curves_are_those_of_the_data_set():
@@ -112,20 +109,3 @@ def test_gain_map_is_positive_where_the_images_are_nearer():
     assert gain.shape == (4, 5)
     assert gain[1:] == pytest.approx((10 - 3 + 5 - 0) / 2)
     assert gain[0, 0] == pytest.approx((10 - 150 + 5) / 2)
-
-
-# Mean PSNR in dB over the test scenes at EV -3 … +3, measured once by other code (numpy, Pillow).
-MEASURED = {
-    ("hdrps", "identity"): (10.18, 12.92, 18.38, 17.49, 11.44, 8.06),
-    ("empa", "identity"): (9.64, 12.25, 17.68, 17.07, 11.27, 8.22),
-    ("hdrps", "tone_curve_unrounded"): (28.94, 31.56, 37.02, 36.48, 32.92, 30.52),
-    ("empa", "tone_curve_unrounded"): (34.39, 34.69, 36.44, 35.45, 31.70, 30.17),
-}
-
-
-def test_committed_rows_of_the_baselines_are_what_was_measured():
-    table4 = rows.read_rows(REFERENCE / "tables" / "table4.csv")
-    means = rows.summarise(table4, ["dataset", "method", "ev"]).sort_values("ev")
-    for (dataset, method), values in MEASURED.items():
-        found = means[(means["dataset"] == dataset) & (means["method"] == method)]
-        assert found["psnr_mean"].tolist() == pytest.approx(values, abs=0.02)
