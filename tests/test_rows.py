@@ -26,28 +26,24 @@ def row(**values):
     return names | scores | origin | values
 
 
-@pytest.fixture
-def rows():
-    scores = {("identity", 1): [17.1234567, 18.0, 19.5], ("identity", -1): [15.0, 16.0, 20.0]}
-    scores |= {("deep_chain", 1): [31.0, 32.0, 36.0]}
-    return [
-        row(scene=f"00{number}", method=method, ev=ev, psnr=psnr, ssim=psnr / 40)
-        for (method, ev), values in scores.items()
-        for number, psnr in enumerate(values, 1)
-    ]
+SCORES = {("identity", 1): [17.1234567, 18.0, 19.5], ("deep_chain", -1): [31.0, 32.0, 36.0]}
+ROWS = [
+    row(scene=f"00{number}", method=method, ev=ev, psnr=psnr, ssim=psnr / 40)
+    for (method, ev), values in SCORES.items()
+    for number, psnr in enumerate(values, 1)
+]
 
 
-def test_rows_survive_the_file(rows, tmp_path):
-    path = report.write_rows(tmp_path / "sub" / "rows.csv", rows)
+def test_rows_survive_the_file(tmp_path):
+    path = report.write_rows(tmp_path / "sub" / "rows.csv", ROWS)
     frame, first = report.read_rows(path), path.read_bytes()
-    assert list(frame.columns) == [name for name in report.ROW_COLUMNS if name in rows[0]]
-    assert frame.iloc[0][["method", "ev", "scene"]].tolist() == ["deep_chain", 1, "001"]
+    assert list(frame.columns) == [name for name in report.ROW_COLUMNS if name in ROWS[0]]
+    assert frame.iloc[0][["method", "ev", "scene"]].tolist() == ["deep_chain", -1, "001"]
     assert frame.iloc[0][["weights_hash", "data_hash"]].tolist() == ["none", "12345e67"]  # texts
     assert (frame["ev"].dtype, frame["psnr"].dtype) == (np.int64, np.float64)
-    found = {(r.method, r.ev, r.scene): r.psnr for r in frame.itertuples()}
-    assert found == pytest.approx({(r["method"], r["ev"], r["scene"]): r["psnr"] for r in rows})
-    shuffled = pd.DataFrame(rows[::-1])[list(rows[0])[::-1]]
-    noisy = [r | {"psnr": r["psnr"] + 1e-9, "data_range": 255.0} for r in rows]
+    assert sorted(frame["psnr"]) == pytest.approx(sorted(r["psnr"] for r in ROWS))
+    shuffled = pd.DataFrame(ROWS[::-1])[list(ROWS[0])[::-1]]
+    noisy = [r | {"psnr": r["psnr"] + 1e-9, "data_range": 255.0} for r in ROWS]
     for content in (frame, shuffled, noisy):  # the same bytes
         assert report.write_rows(path, content).read_bytes() == first
 
@@ -91,7 +87,7 @@ def test_bad_rows_are_not_written(tmp_path, change, message):
     assert path.read_text() == "old"
 
 
-GOOD = pd.DataFrame([row(), row(scene="002", psnr=18.0)])
+FRAME = pd.DataFrame(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +97,11 @@ GOOD = pd.DataFrame([row(), row(scene="002", psnr=18.0)])
         ("", "rows.csv as a CSV table: No columns"),
         ("a,b\n1,2,3,4\n5\n", "rows.csv as a CSV table"),
         ("a,b\n1,2\n1,2,3\n", "rows.csv as a CSV table: .*Expected 2 fields"),
-        (GOOD.to_csv(), "rows.csv: unknown column Unnamed"),
-        (GOOD.drop(columns="border").to_csv(index=False), "rows.csv: missing column border"),
-        (GOOD.drop(columns=["psnr", "ssim"]).to_csv(index=False), "no metric column; known"),
-        (GOOD[:0].to_csv(index=False), "rows.csv: there are no rows"),
-        (GOOD.to_csv(index=False).replace("18.0,", ","), "row 2, column psnr: '' is not a number"),
+        (FRAME.to_csv(), "rows.csv: unknown column Unnamed"),
+        (FRAME.drop(columns="border").to_csv(index=False), "rows.csv: missing column border"),
+        (FRAME.drop(columns=["psnr", "ssim"]).to_csv(index=False), "no metric column; known"),
+        (FRAME[:0].to_csv(index=False), "rows.csv: there are no rows"),
+        (FRAME.to_csv(index=False).replace("18.0,", ","), "row 2, column psnr: '' is not a number"),
     ],
 )
 def test_bad_files_are_named(tmp_path, text, message):
@@ -117,18 +113,17 @@ def test_bad_files_are_named(tmp_path, text, message):
 
 
 @pytest.mark.filterwarnings("error")
-def test_summary_agrees_with_the_statistics_module(rows):
-    frame = pd.DataFrame(rows)
-    for line in report.summarise(frame).itertuples():
-        values = [r["psnr"] for r in rows if (r["method"], r["ev"]) == (line.method, line.ev)]
+def test_summary_agrees_with_the_statistics_module():
+    for line in report.summarise(FRAME).itertuples():
+        values = SCORES[line.method, line.ev]
         assert (line.n, line.psnr_mean) == (3, pytest.approx(statistics.mean(values)))
         assert line.psnr_sigma == pytest.approx(statistics.stdev(values))  # divisor n - 1
-    assert list(report.summarise(frame)["method"]) == ["identity", "identity", "deep_chain"]
-    endless = report.summarise(frame.assign(psnr=math.inf), ["method"], ["psnr"])
+    assert list(report.summarise(FRAME)["method"]) == ["identity", "deep_chain"]
+    endless = report.summarise(FRAME.assign(psnr=math.inf), ["method"], ["psnr"])
     assert list(endless) == ["method", "n", "psnr_mean", "psnr_sigma"]
     for metric in ("ms_ssim", "ssim"):  # absent, empty
         with pytest.raises(ReplicationError, match=f"no column {metric}, or empty cells"):
-            report.summarise(frame.assign(ssim=math.nan), ["method"], [metric])
+            report.summarise(FRAME.assign(ssim=math.nan), ["method"], [metric])
 
 
 def test_rows_are_used_again_only_if_all_but_the_metrics_is_the_same(tmp_path):
