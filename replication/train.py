@@ -352,7 +352,7 @@ def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
     """Load what :func:`_save_state` saved, if it is of the same training; gives the step."""
     tensors, metadata = weights.read_safetensors(path)
     try:
-        check_same(path, json.loads(metadata["facts"]), facts)
+        _check_same(path, json.loads(metadata["facts"]), facts)
         model = {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
         weights.load_state(module, model, path)
         for name, weight in module.named_parameters():
@@ -369,12 +369,12 @@ def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
         ) from error
 
 
-def check_same(path: Path, found: dict, facts: dict) -> None:
+def _check_same(path: Path, found: dict, facts: dict) -> None:
     """Raise if a file comes from another training; a fact that an old file lacks does not count."""
     for key, value in facts.items():
         known = found.get(key, value)
         if isinstance(value, dict) and isinstance(known, dict):
-            check_same(path, known, value)
+            _check_same(path, known, value)
         elif known != value:
             where = f"{path} was trained with another {key}, {known}, not {value}"
             raise ReplicationError(f"{where}; choose another folder or delete it to start anew.")
@@ -429,7 +429,9 @@ def train_subnetworks(
         if all(path.exists() for path in written.values()):
             for ev, path in written.items():
                 metadata = weights.read_safetensors(path)[1].items()
-                check_same(path, {key: json.loads(text) for key, text in metadata}, facts | own[ev])
+                _check_same(
+                    path, {key: json.loads(text) for key, text in metadata}, facts | own[ev]
+                )
             return written
         stacks = load_stacks(dataset, split="train")
         images = [dict(stack.images) for stack in stacks]
