@@ -104,8 +104,7 @@ def infer_stack(
     `ldr`, uint8 ``(H, W, 3)`` RGB, is EV 0; `chain` are by default the shipped weights; `progress` is
     called with each EV when it is done; `options` are those of :func:`infer_exposure`.
     """
-    images = {0: check_photo(ldr)}
-    chain = load_chain() if chain is None else chain
+    images, chain = {0: check_photo(ldr)}, chain or load_chain()
     with torch.device("meta"):
         quick = DeepChain(chain.evs).eval()  # only its shape: quick subnetworks replace its own
     for ev in chain.evs:
