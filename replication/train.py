@@ -146,11 +146,7 @@ def loss(inferred: Tensor, target: Tensor, tv_weight=TV_WEIGHT, norm=1) -> tuple
 
 
 def chain_losses(
-    networks: dict[int, nn.Module],
-    images: dict[int, Tensor],
-    mode: str,
-    tv_weight=TV_WEIGHT,
-    norm=1,
+    networks: dict[int, nn.Module], images: dict[int, Tensor], mode, tv_weight=TV_WEIGHT, norm=1
 ) -> Tensor:
     """The three values of :func:`loss`, ``(3,)``, summed over the exposures in the order of the chain.
 
@@ -281,7 +277,8 @@ def train(
         end = steps if stop_after is None else min(steps, step + stop_after)
         sums, counted = torch.zeros(3, device=patches.device), 0
         since = saved = time.time()
-        wait = 0.1 if os.isatty(2) else 300  # seconds between two lines of progress
+        terminal = os.isatty(2) and not os.environ.get("TQDM_DISABLE")
+        wait = 0.1 if terminal else 300  # seconds between two lines of progress
         bar = tqdm(None, label, steps, initial=step, mininterval=wait, delay=wait, disable=rank > 0)
         while step < end:
             for part in module.modules() if step >= freeze_from else ():
@@ -364,9 +361,7 @@ def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
             optimizer.state[weight] = state
         return int(metadata["step"])
     except (KeyError, ValueError, RuntimeError) as error:
-        raise ReplicationError(
-            f"{path} is no whole checkpoint; delete it to start anew."
-        ) from error
+        raise ReplicationError(f"{path} is no whole checkpoint; delete it to go on.") from error
 
 
 def _check_same(path: Path, found: dict, facts: dict) -> None:
@@ -428,10 +423,8 @@ def train_subnetworks(
             own[ev]["init"] = _hash(weights_path(ev, init)) if init else None
         if all(path.exists() for path in written.values()):
             for ev, path in written.items():
-                metadata = weights.read_safetensors(path)[1].items()
-                _check_same(
-                    path, {key: json.loads(text) for key, text in metadata}, facts | own[ev]
-                )
+                known, wanted = weights.read_safetensors(path)[1], facts | own[ev]
+                _check_same(path, {k: json.loads(known[k]) for k in wanted if k in known}, wanted)
             return written
         stacks = load_stacks(dataset, split="train")
         images = [dict(stack.images) for stack in stacks]
@@ -533,6 +526,9 @@ def _read_recipe(path: str | Path) -> tuple[str, list[tuple[list, bool, dict]]]:
             groups, inputs = stage.pop("evs"), stage.pop("inputs", True)
             if inputs not in (True, "true", "inferred"):
                 raise ReplicationError(f"inputs are true or inferred, not {inputs!r}.")
+            for evs in groups if inputs == "inferred" else ():
+                if len(evs) > 1 or previous_ev(evs[0]) not in (0, *trained):
+                    raise ReplicationError(f"no stage before infers the inputs of EVs {evs}.")
             trained += [ev for evs in groups for ev in evs]
             chain_evs(trained)
             Recipe.of(stage)

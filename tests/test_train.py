@@ -449,6 +449,7 @@ def test_the_shipped_recipe_is_one_that_can_be_run():
     ("old", "new", "message"),
     [
         ("dataset:", "data:", "unknown key 'data'"),
+        ("[[2]]", "[[2], [3]]", "no stage before infers the inputs of EVs .3."),
         ("learning_rate", "speed", "Unknown recipe key 'speed'"),
         ("inferred", "dreamt", "inputs are true or inferred, not 'dreamt'"),
         ("[[1], [-1]]", "[[1], [-2]]", "no chain"),
@@ -504,8 +505,8 @@ from replication.files import ReplicationError
 from replication.train import train_subnetworks
 for batch, folder in ((4, "even"), (3, "odd")):
     try:
-        train_subnetworks([1], sys.argv[1] + folder, dataset="vds", patches=12, batch_size=batch,
-                          frozen_norm=1.0, device="cpu", threads=1)
+        train_subnetworks([1, 2], sys.argv[1] + folder, dataset="vds", patches=12, batch_size=batch,
+                          mode="chained", frozen_norm=1.0, device="cpu", threads=1)
     except ReplicationError as error:
         print(error, file=sys.stderr)
 """
@@ -525,10 +526,10 @@ def test_two_processes_train_the_weights_of_one(vds):
     assert done.returncode == 0, done.stderr
     assert "A batch of 3 cannot be shared equally by 2 processes." in done.stderr
     two = weights_path(1, vds / "two-even")
-    options = BRIEF | {"patches": 12, "batch_size": 4, "frozen_norm": 1.0}
-    one = train_subnetworks([1], vds / "one", **options)[1]
+    options = BRIEF | {"patches": 12, "batch_size": 4, "frozen_norm": 1.0, "mode": "chained"}
+    one = train_subnetworks([1, 2], vds / "one", **options)[1]
     assert (facts(two)["processes"], facts(one)["processes"]) == (2, 1)
-    assert files(vds / "two-even") == ["ev+1.safetensors", "log.csv"]
+    assert files(vds / "two-even") == ["ev+1.safetensors", "ev+2.safetensors", "log.csv"]
     states = [read_safetensors(path)[0] for path in (one, two)]
     for key in states[0]:
         torch.testing.assert_close(*(state[key] for state in states), rtol=0, atol=2e-3, msg=key)
