@@ -1,23 +1,24 @@
 """Verdicts follow from the rows: change the rows, and the verdict changes."""
 
+import pandas as pd
 import pytest
 
-from replication import paper
-from replication.evaluation import rows as report
-from replication.report import claims, documents
+from replication.evaluation.rows import read_rows
+from replication.files import REFERENCE
+from replication.report import claims
 
 
 @pytest.fixture
 def rows(monkeypatch):
-    """Lets a test change the rows that a claim is judged by: name of the file -> function."""
+    """Lets a test change the rows that claims are judged by: name of the file -> function."""
     changes = {}
-    real = claims.read_rows
 
     def read(path):
-        frame = real(path)
+        frame = read_rows(path)
         return changes[path.stem](frame) if path.stem in changes else frame
 
     monkeypatch.setattr(claims, "read_rows", read)
+    monkeypatch.setattr(claims, "learning_curve_moves", lambda logs, methods: False)
     return changes
 
 
@@ -29,87 +30,81 @@ def shifted(method, by, metric="psnr"):
     return change
 
 
-def verdict(part, number=0):
-    return list(part())[number][3]
+def verdicts(part):
+    return [claims.combined(one for _, one in found) for _, _, found, *_ in part()]
 
 
-def test_every_claim_has_a_verdict_and_a_notebook():
-    frame = claims.claims_frame()
-    words = {f"**{word}**" for word in (claims.HOLDS, claims.DIRECTION, claims.NOT, claims.MIXED)}
-    assert set(frame["verdict"]) <= words
+@pytest.fixture(scope="module")
+def frame():
+    return claims.claims_frame()
+
+
+def test_every_claim_has_a_verdict_and_a_notebook(frame):
+    words = {"supported", "contradicted", "inconclusive", "untested"}
+    assert set(frame["verdict"].str.extract(r"^\*\*(\w+)")[0]) <= words
     assert frame["notebook"].str.fullmatch(r"\[0\d\]\(\.\./notebooks/0\d_\w+\.ipynb\)").all()
-    for table in "12345":
-        assert frame["claim"].str.contains(f"Table {table}").any()
+    for element in ("Table 1", "Table 2", "Table 3", "Table 4", "Table 5", "Figure 7"):
+        assert frame["claim"].str.contains(element).any()
+    assert frame.loc[frame["claim"].str.contains("blue"), "verdict"].tolist() == ["**untested**"]
+    assert {"+10.66 dB", "+0.73 dB, +1.74 dB, +1.75 dB"} <= set(frame["paper"])
+
+    for table in ("Table 2", "Table 3"):  # short ablations decide nothing
+        line = frame[frame["claim"].str.contains(table)].iloc[0]
+        assert line["verdict"].startswith("**inconclusive**")
+        assert "3 seeds, 4,000" in line["here"] or "3 seeds, 6,000" in line["here"]
+        assert "training loss still falling" in line["here"]
 
 
-def test_a_better_shallow_network_would_refute_the_chain(rows):
-    rows["table2"] = shifted("shallow", 60)
-    assert verdict(claims._table2) == claims.NOT
-    rows["table2"] = shifted("shallow", -60)
-    assert verdict(claims._table2) == claims.HOLDS
+@pytest.mark.parametrize(("falls", "moves"), [(0.10, True), (0.02, False), (-0.10, False)])
+def test_a_learning_curve_moves_if_the_last_quarter_is_lower(falls, moves):
+    logs = pd.DataFrame(
+        {"method": "chain", "ev": 1, "seed": 0, "patches": n, "loss": 1 - falls * (n > 75)}
+        for n in range(1, 101)
+    )
+    assert claims.learning_curve_moves(logs, ["chain"]) is moves
 
 
-def test_a_large_difference_in_all_seeds_would_be_seen(rows):
-    assert verdict(claims._table3) == claims.NOT
+def test_ablations_of_whole_length_would_be_judged_by_images_and_seeds(rows):
+    assert verdicts(claims._ablations) == ["contradicted", "contradicted", "inconclusive"]
+    rows["table2"] = shifted("chain", 60)
     rows["table3"] = shifted("mprelu", 1.5)
-    assert verdict(claims._table3) == claims.HOLDS
+    assert verdicts(claims._ablations) == ["supported"] * 3
     rows["table3"] = shifted("mprelu", -1.5)
-    assert verdict(claims._table3) == claims.NOT
+    assert verdicts(claims._ablations)[2] == "contradicted"
 
 
-def test_worse_exposures_would_refute_table_4(rows):
+def test_stacks_are_judged_by_paired_tests_over_both_data_sets(rows):
+    assert verdicts(claims._stacks) == ["supported", "supported", "inconclusive", "inconclusive"]
     rows["table4"] = shifted("deep_chain", -15)
-    assert [verdict(claims._table4, n) for n in (0, 1)] == [claims.MIXED, claims.NOT]
+    assert verdicts(claims._stacks)[1] == "contradicted"
+    better = {"psnr": 5, "ssim": 0.1, "ms_ssim": 0.1}
+    rows["table4"] = lambda f: f.assign(**{
+        m: f[m] + by * (f["method"] == "deep_chain") for m, by in better.items()
+    })  # fmt: skip
+    assert verdicts(claims._stacks)[2] == "supported"
+    rows["table4"] = lambda f: f.assign(psnr=f["psnr"] + 20 * (f["ev"] > 0))
+    assert verdicts(claims._stacks)[3] == "supported"
 
 
 def test_table_5_is_judged_by_every_difference(rows):
-    rows["table5"] = shifted("deep_chain", -8)
-    assert verdict(claims._table5) == claims.DIRECTION
-    rows["table5"] = shifted("deep_chain", -14)
-    assert verdict(claims._table5) == claims.MIXED
-    rows["table5"] = shifted("deep_chain", 9, "hdrvdp2_q")
-    assert [verdict(claims._table5, n) for n in (1, 2)] == [claims.HOLDS, claims.HOLDS]
+    before = verdicts(claims._hdr_images)
+    assert before[:4] == ["supported", "supported", "inconclusive", "inconclusive"]
+    assert before[-1] == "untested"
+    rows["table5"] = shifted("deep_chain", -40)
+    assert verdicts(claims._hdr_images)[:2] == ["contradicted", "contradicted"]
+    rows["table5"] = shifted("deep_chain", 1.9, "pu21_psnr")
+    assert verdicts(claims._hdr_images)[5] == "supported, too small to be seen"
+    rows["table5"] = lambda f: f.assign(pu21_psnr=f["psnr"] + 9 * (f["method"] == "deep_chain"))
+    assert verdicts(claims._hdr_images)[5] == "supported"
 
 
-def test_the_papers_own_numbers_stand_beside_ours():
-    text = report.markdown_table(claims.claims_frame())
-    chain, shallow = (paper.TABLE2[name]["psnr"][0] for name in ("chain", "shallow"))
-    assert f"{chain - shallow:+.2f} dB" in text
-    assert "+0.73, +1.74, +1.75 dB" in text
-
-
-def test_literature_has_the_papers_own_result_and_room_for_ours():
-    own = paper.TABLE5["deep_chain"]
-    assert claims.LITERATURE["Deep Chain HDRI"] == (own["psnr"][0], own["hdrvdp2_q"][0])
-    frame = claims.literature_frame({"deep chain, here": (30.0, 55.0)})
-    assert list(frame["method"])[-1] == "deep chain, here"
-    assert frame["method"].str.contains("published").sum() == len(claims.LITERATURE)
-
-
-def test_a_run_on_vds_gets_a_report_with_the_papers_and_published_values(tmp_path):
-    for name in ("table1", "table4", "table5"):
-        frame = report.read_rows(report.REFERENCE / "tables" / f"{name}.csv")
-        mine = frame[frame["dataset"] == "hdrps"].assign(dataset="vds")
-        report.write_rows(tmp_path / "tables" / f"{name}.csv", mine)
-    table3 = report.read_rows(report.REFERENCE / "ablations" / "table3.csv")
-    one = table3[(table3["seed"] == 0) & table3["method"].isin(["mprelu", "prelu"])]
-    report.write_rows(tmp_path / "tables" / "table3.csv", one.assign(dataset="vds"))
-    text = documents.write_run_report(tmp_path).read_text()
-    mine = report.read_rows(tmp_path / "tables" / "table5.csv").set_index("method")
-    psnr, q = mine.loc["deep_chain", ["psnr", "hdrvdp2_q"]].mean()
-    assert f"| Deep Chain HDRI, this run | {psnr:.2f} | {q:.2f} |" in text
-    assert "| CEVR (published) | 34.67 | 59.00 |" in text
-    assert "one seed, no verdict" in text
-    assert "28.18 ± 2.77" in text
-    assert "nan" not in text.lower()
-    assert [line for line in text.splitlines() if line.startswith("## Table")] == [
-        "## Table 1: PSNR between EV 0 and the other exposures",
-        "## Table 3: the activation",
-        "## Table 4: inferred against true exposures",
-        "## Table 5: HDR images against the true ones",
-    ]
-
-
-def test_a_run_without_tables_has_no_report(tmp_path):
-    assert documents.write_run_report(tmp_path) is None
-    assert not list(tmp_path.iterdir())
+def test_chain_verdict_has_median_and_scenes_won():
+    rows = read_rows(REFERENCE / "tables" / "table4.csv")
+    rows = rows[rows["dataset"] == "hdrps"]
+    text = claims.chain_verdict(rows)
+    psnr = rows.pivot_table(index="scene", columns="method", values="psnr")
+    gain = psnr["deep_chain"] - psnr["tone_curve"]
+    assert f"median {gain.median():+.2f} dB" in text
+    assert f"better on {(gain > 0).sum()} of 10 scenes" in text
+    assert "60 to 108 thousand patches" in text
+    assert "1 training;" in claims.chain_verdict(rows.assign(weights_hash="0" * 12)) + ";"

@@ -1,640 +1,334 @@
 """Fetching, against a local web server that misbehaves, and small stand-ins for the data sets."""
 
-import csv
 import hashlib
-import re
 import shutil
 import subprocess
 import threading
-import urllib.error
 import zipfile
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
 
 from replication.data import fetch as module
 from replication.data import stacks
+from replication.data.camera import VirtualCamera
 from replication.data.fetch import download, fetch, verify
-from replication.data.stacks import EVS, load_stacks
-from replication.files import ReplicationError, data_root, sha256_array, sha256_file
-
-CONTENT = np.random.default_rng(0).bytes(300_000)
-SHA = hashlib.sha256(CONTENT).hexdigest()
+from replication.data.stacks import STACK_EVS, load_stacks
+from replication.files import ReplicationError, data_root, locked, sha256_array, sha256_file
+from tests.test_stacks import fails, save
 
 
-class Server:
-    """A web server on 127.0.0.1; `files` by path, faults by path in `modes`, requests logged."""
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.log.append(self.path)
+        if self.server.faults.get(self.path):
+            return self.send_error(self.server.faults[self.path].pop())
+        return super().do_GET()
 
-    def __init__(self):
-        self.files = {"/good": CONTENT}
-        self.modes = {}
-        self.log = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                with suppress(ConnectionError):
-                    outer.answer(self)
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def answer(self, request):
-        asked = request.headers.get("Range")
-        self.log.append((request.path, asked))
-        mode = self.modes.get(request.path, [])
-        fault = mode.pop(0) if mode else None
-        content = self.files.get(request.path)
-        if content is None or isinstance(fault, int):
-            request.send_error(fault or 404)
-            return
-        start = 0
-        if asked and fault != "no range":
-            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
-            if start >= len(content):
-                request.send_error(416)
-                return
-            request.send_response(206)
-            shift = 7 if fault == "other range" else 0
-            total = len(content)
-            request.send_header("Content-Range", f"bytes {start + shift}-{total - 1}/{total}")
-        else:
-            request.send_response(200)
-        body = content[start:]
-        if fault != "no length":
-            request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(tmp_path, monkeypatch):
+    """A web server on 127.0.0.1 that shows `folder`, after the status codes in `faults`."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        server.url, server.folder = f"http://127.0.0.1:{server.server_port}", folder
+        server.faults, server.log = {}, []
+        yield server
+        server.shutdown()
 
 
-def quick(urls, path, sha=SHA, **options):
-    return download(urls, path, sha, **{"pause": 0.0, "timeout": 5.0, **options})
+def files(folder):
+    paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {path for path in paths if not path.endswith(".lock")}
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-class TestDownload:
-    def test_good(self, server, tmp_path):
-        sizes = []
-        path = quick([server.url + "/good"], tmp_path / "sub" / "a.bin", progress=sizes.append)
-        assert path.read_bytes() == CONTENT
-        assert sum(sizes) == len(CONTENT)
-        assert names(tmp_path / "sub") == ["a.bin"]
-
-    def test_right_file_is_kept_wrong_one_replaced(self, server, tmp_path):
-        path = tmp_path / "a.bin"
-        path.write_bytes(CONTENT)
-        quick([server.url + "/good"], path)
-        assert server.log == []
-        path.write_bytes(b"old")
-        quick([server.url + "/good"], path)
-        assert path.read_bytes() == CONTENT
-
-    def test_broken_connection_is_resumed(self, server, tmp_path):
-        server.modes["/good"] = ["cut", "cut"]
-        quick([server.url + "/good"], tmp_path / "a.bin")
-        assert server.log == [
-            ("/good", None),
-            ("/good", "bytes=150000-"),
-            ("/good", "bytes=225000-"),
-        ]
-        assert names(tmp_path) == ["a.bin"]
-
-    def test_a_later_call_resumes(self, server, tmp_path):
-        server.modes["/good"] = ["cut"]
-        with pytest.raises(ReplicationError, match="broken off after 150000 of 300000 bytes"):
-            quick([server.url + "/good"], tmp_path / "a.bin", attempts=1)
-        assert names(tmp_path) == ["a.bin.part"]
-        quick([server.url + "/good"], tmp_path / "a.bin", attempts=1)
-        assert server.log[-1] == ("/good", "bytes=150000-")
-        assert (tmp_path / "a.bin").read_bytes() == CONTENT
-        assert names(tmp_path) == ["a.bin"]
-
-    def test_server_without_ranges(self, server, tmp_path):
-        server.modes["/good"] = ["cut", "no range"]
-        quick([server.url + "/good"], tmp_path / "a.bin")
-        assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-    def test_server_with_wrong_ranges(self, server, tmp_path):
-        server.modes["/good"] = ["cut", "other range"]
-        quick([server.url + "/good"], tmp_path / "a.bin")
-        assert [asked for _, asked in server.log] == [None, "bytes=150000-", None]
-
-    @pytest.mark.parametrize("left", [CONTENT, CONTENT + b"x", b"foreign" * 9])
-    def test_any_left_over_part(self, server, tmp_path, left):
-        # complete, too long (the server answers 416), and of another file
-        (tmp_path / "a.bin.part").write_bytes(left)
-        quick([server.url + "/good"], tmp_path / "a.bin")
-        assert (tmp_path / "a.bin").read_bytes() == CONTENT
-        assert names(tmp_path) == ["a.bin"]
-
-    def test_no_length_told(self, server, tmp_path):
-        server.modes["/good"] = ["no length"]
-        quick([server.url + "/good"], tmp_path / "a.bin")
-        assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-    def test_busy_server_is_asked_again(self, server, tmp_path):
-        server.modes["/good"] = [503, 429]
-        quick([server.url + "/good"], tmp_path / "a.bin")
-        assert len(server.log) == 3
-
-    def test_pauses_double(self, server, tmp_path, monkeypatch):
-        pauses = []
-        monkeypatch.setattr(module.time, "sleep", pauses.append)
-        server.modes["/good"] = [503] * 9
-        with pytest.raises(ReplicationError, match="HTTP 503"):
-            quick([server.url + "/good"], tmp_path / "a.bin", pause=0.5)
-        assert pauses == [0.5, 1, 2]
-
-    def test_next_source(self, server, tmp_path):
-        server.files["/wrong"] = b"<html>sign in</html>"
-        urls = [server.url + path for path in ("/nowhere", "/wrong", "/good")]
-        quick(urls, tmp_path / "a.bin")
-        assert [path for path, _ in server.log] == ["/nowhere", "/wrong", "/good"]
-        assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-    def test_wrong_content_leaves_nothing(self, server, tmp_path):
-        server.files["/wrong"] = CONTENT[:-1] + b"?"
-        with pytest.raises(ReplicationError) as info:
-            quick([server.url + "/nowhere", server.url + "/wrong"], tmp_path / "a.bin")
-        assert str(info.value) == (
-            f"Cannot download a.bin from {server.url}/nowhere (HTTP 404 Not Found) or "
-            f"{server.url}/wrong (content differs from the manifest's sha256); "
-            "without a connection, give a copy with --from DIR."
-        )
-        assert names(tmp_path) == []
-
-    def test_offline(self, tmp_path):
-        def opener(request, timeout):
-            raise urllib.error.URLError(OSError(-2, "Name or service not known"))
-
-        with pytest.raises(ReplicationError) as info:
-            quick(["https://example.org/a.bin"], tmp_path / "a.bin", opener=opener)
-        assert "https://example.org/a.bin (Name or service not known)" in str(info.value)
-        assert "--from DIR" in str(info.value)
-        assert names(tmp_path) == []
-
-    def test_unwritable_place(self, server, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(ReplicationError, match="Cannot write"):
-            quick([server.url + "/good"], tmp_path / "file" / "a.bin")
-
-
-# -------------------------------------------------------------------------------- openstacks
-
-
-def write_csv(path, rows):
-    with open(path, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_rows(path):
-    with open(path, newline="") as stream:
-        return list(csv.DictReader(stream))
+def test_download_is_verified_and_tried_again(server, tmp_path):
+    sha, path = hashlib.sha256(b"content").hexdigest(), tmp_path / "new/a.bin"
+    (server.folder / "wrong").write_bytes(b"<html>sign in</html>")
+    for url, reason in (
+        (f"{server.url}/nowhere", "404 Client Error.*"),
+        (f"{server.url}/wrong", "its content has another sha256 than expected"),
+        ("http://127.0.0.1:9/a", "Connection refused"),
+    ):
+        fails(f"^Cannot download {url}: {reason}; .* --from DIR.$", download, url, sha, path)
+        assert files(tmp_path / "new") == set()
+    (server.folder / "good").write_bytes(b"content")
+    server.faults["/good"] = [503, 429, 500]
+    assert download(f"{server.url}/good", sha, path).read_bytes() == b"content"
+    assert files(tmp_path / "new") == {"a.bin"}
 
 
 @pytest.fixture
 def openstacks(tmp_path, monkeypatch, server):
-    """Two scenes whose TIFFs the server has; data go to ``tmp_path / "data"``."""
-    monkeypatch.setattr(module, "download", quick_pause(module.download))
-    rng = np.random.default_rng(1)
-    rows = []
+    """Two scenes whose TIFFs the server has, and their manifest."""
+    rng, rows = np.random.default_rng(1), []
     for dataset, scene in (("hdrps", "hill"), ("empa", "tower")):
-        for ev in EVS:
-            pixels = rng.integers(0, 256, (5, 7, 3), np.uint8)
-            name = f"/{dataset}-{scene}{ev:+d}.tif"
-            Image.fromarray(pixels).save(tmp_path / "tmp.tif", compression="tiff_lzw")
-            server.files[name] = (tmp_path / "tmp.tif").read_bytes()
-            rows.append(
-                dict(
-                    dataset=dataset,
-                    scene=scene,
-                    split="test",
-                    ev=ev,
-                    path=f"{dataset}/{scene}/ev{ev:+d}.webp",
-                    url=server.url + name,
-                    source_sha256=sha256_file(tmp_path / "tmp.tif"),
-                    pixel_sha256=sha256_array(pixels),
-                )
-            )
-    write_csv(tmp_path / "openstacks.csv", rows)
+        for ev in STACK_EVS:
+            pixels, tiff = rng.integers(0, 256, (5, 7, 3), np.uint8), f"{scene}{ev:+d}.tif"
+            save(server.folder / tiff, pixels, compression="tiff_lzw")
+            row = [dataset, scene, "test", ev, f"{dataset}/{scene}/ev{ev:+d}.webp"]
+            hashes = sha256_file(server.folder / tiff), sha256_array(pixels)
+            rows.append([*row, f"{server.url}/{tiff}", *hashes])
+    columns = "dataset scene split ev path url source_sha256 pixel_sha256"
+    frame = pd.DataFrame(rows, columns=columns.split())
+    frame.to_csv(tmp_path / "openstacks.csv", index=False)
     monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
-    return tmp_path / "data", rows
+    return tmp_path / "data", frame
 
 
-def quick_pause(function):
-    return lambda *args, **kwargs: function(*args, **{"pause": 0.0, **kwargs})
+def test_openstacks_from_the_network_and_from_a_copy(openstacks, server):
+    root, frame = openstacks
+    server.faults["/hill+0.tif"] = [500]
+    (server.folder / "hill+3.tif").rename(server.folder / "hidden")
+    fails(r"hill\+3\.tif: 404", fetch, "openstacks", root=root)
+    (server.folder / "hidden").rename(server.folder / "hill+3.tif")
+    report = fetch("openstacks", root=root)
+    assert str(report) == f"openstacks in {root / 'openstacks'}: 14 files right"
+    assert files(root / "openstacks") == set(frame.path)
+    for stack in load_stacks("openstacks", root=root):
+        part = frame[frame.scene == stack.scene]
+        assert [sha256_array(stack.images[ev]) for ev in part.ev] == list(part.pixel_sha256)
+    server.log.clear()
+    (root / "openstacks/empa/tower/ev-1.webp").write_bytes(b"broken")
+    assert len(fetch("empa", root=root).found) == 7
+    fetch("openstacks", root=root)
+    assert fetch("openstacks", source_dir=root / "openstacks", root=root.parent / "other").ok
+    assert files(root.parent / "other") == files(root)
+    assert server.log == ["/tower-1.tif"]  # nothing is downloaded twice
 
 
-def all_files(folder):
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-class TestOpenstacks:
-    def test_from_the_network(self, openstacks, server):
-        root, rows = openstacks
-        server.modes["/hdrps-hill+0.tif"] = ["cut", 500]
-        report = fetch("openstacks", root=root)
-        assert report.ok
-        assert report.right == 14
-        assert all_files(root / "openstacks") == {row["path"] for row in rows}
-        for stack in load_stacks("openstacks", root=root):
-            for row in rows:
-                if row["scene"] == stack.scene:
-                    assert sha256_array(stack.images[row["ev"]]) == row["pixel_sha256"]
-        asked = len(server.log)
-        fetch("openstacks", root=root)
-        assert len(server.log) == asked  # nothing is downloaded twice
-
-    def test_one_part(self, openstacks):
-        root, _ = openstacks
-        assert fetch("empa", root=root).right == 7
-        assert names(root / "openstacks") == ["empa"]
-
-    def test_interrupted_and_repaired(self, openstacks, server):
-        root, rows = openstacks
-        tiff = server.files.pop("/empa-tower+3.tif")
-        with pytest.raises(ReplicationError, match=r"tower\+3\.tif \(HTTP 404"):
-            fetch("openstacks", root=root)
-        assert all_files(root) <= {f"openstacks/{row['path']}" for row in rows}
-        server.files["/empa-tower+3.tif"] = tiff
-        (root / "openstacks/hdrps/hill/ev-1.webp").write_bytes(b"broken")
-        server.log.clear()
-        fetch("openstacks", root=root)
-        assert {path for path, _ in server.log} == {"/empa-tower+3.tif", "/hdrps-hill-1.tif"}
-        assert verify("openstacks", root=root).ok
-
-    def test_tiff_with_other_pixels(self, openstacks):
-        root, rows = openstacks
-        rows[0]["pixel_sha256"] = "0" * 64
-        write_csv(stacks.MANIFESTS / "openstacks.csv", rows)
-        with pytest.raises(
-            ReplicationError, match=r"EV -3 picture of hdrps scene hill .* other pixels"
-        ):
-            fetch("openstacks", root=root)
-        assert not {name for name in all_files(root) if "hill/ev-3" in name}
-
-    def test_from_a_copy(self, openstacks, server):
-        root, _ = openstacks
-        fetch("openstacks", root=root)
-        server.log.clear()
-        other = root.parent / "other"
-        source = root / "openstacks"
-        report = fetch("openstacks", source_dir=source, root=other)
-        assert report.right == 14
-        assert all_files(other) == all_files(root)
-        assert server.log == []
-
-    def test_from_a_partial_copy(self, openstacks):
-        root, _ = openstacks
-        fetch("openstacks", root=root)
-        source = root / "openstacks"
-        (source / "hdrps/hill/ev+1.webp").unlink()
-        shutil.copy(source / "empa/tower/ev+1.webp", source / "empa/tower/ev+2.webp")
-        other = root.parent / "other"
-        with pytest.raises(ReplicationError) as info:
-            fetch("openstacks", source_dir=source, root=other)
-        assert str(info.value) == (
-            f"{source} is no full copy of openstacks: 12 files right, 1 missing (first: "
-            "hdrps/hill/ev+1.webp), 1 differing (first: empa/tower/ev+2.webp)."
-        )
-        assert len(all_files(other)) == 12
-
-    def test_check(self, openstacks, capsys):
-        root, _ = openstacks
-        fetch("openstacks", root=root)
-        report = fetch("openstacks", root=root, check=True)
-        assert str(report) == f"openstacks in {root / 'openstacks'}: 14 files right"
-        (root / "openstacks/hdrps/hill/ev+1.webp").unlink()
-        (root / "openstacks/empa/tower/ev+2.webp").write_bytes(b"broken")
-        with pytest.raises(ReplicationError, match=r"12 files right, 1 missing .* 1 differing"):
-            fetch("openstacks", root=root, check=True)
-        told = capsys.readouterr().err
-        assert f"missing: {root / 'openstacks/hdrps/hill/ev+1.webp'}" in told
-        assert f"differing: {root / 'openstacks/empa/tower/ev+2.webp'}" in told
-
-
-# -------------------------------------------------------------------------------------- mini
+def test_openstacks_faults(openstacks, capsys):
+    root, frame = openstacks
+    fetch("openstacks", root=root)
+    source = root / "openstacks"
+    (source / "hdrps/hill/ev+1.webp").unlink()
+    shutil.copy(source / "empa/tower/ev+1.webp", source / "empa/tower/ev+2.webp")
+    words = (
+        r"12 files right, 1 missing \(first: hdrps/hill/ev\+1.webp\), 1 differing \(first: empa/"
+    )
+    other = {"source_dir": source, "root": root.parent / "other"}
+    fails(f"{words}.*{source} is no full copy", fetch, "openstacks", **other)
+    assert len(files(root.parent / "other")) == 12
+    fails(words, fetch, "openstacks", root=root, check=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert f"missing: {source}/hdrps/hill/ev+1.webp" in lines
+    assert f"differing: {source}/empa/tower/ev+2.webp" in lines
+    frame.loc[4, "pixel_sha256"] = "0" * 64
+    frame.to_csv(stacks.MANIFESTS / "openstacks.csv", index=False)
+    fails(r"hill\+1.tif has other pixels than hdrps/hill/ev\+1", fetch, "openstacks", root=root)
+    assert not (source / "hdrps/hill/ev+1.webp").exists()
 
 
 @pytest.fixture
 def mini(tmp_path, monkeypatch, server):
-    """Two small panoramas, in a wheel and on the server, and views of 24 x 16."""
-    monkeypatch.setattr(module, "download", quick_pause(module.download))
+    """Two small panoramas, in a wheel and on the server, views of 24 x 16, and their reference build."""
     monkeypatch.setattr(module, "VIEW_SIZE", (24, 16))
-    rng = np.random.default_rng(3)
-    rows, wheel = [], tmp_path / "viser-1.0.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, split, response in (("hall", "train", "srgb"), ("park", "test", "sigmoid")):
-            file = tmp_path / f"{name}_1k.hdr"
-            radiance = (2.0 ** rng.uniform(-6, 4, (32, 64, 3))).astype(np.float32)
-            assert cv2.imwrite(str(file), radiance)
-            archive.write(file, module.VISER_MEMBER.format(name=name))
-            server.files[f"/{name}_1k.hdr"] = file.read_bytes()
-            rows.append(
-                dict(
-                    panorama=name,
-                    split=split,
-                    place="",
-                    response=response,
-                    parameters="0.9 0.6" if response == "sigmoid" else "",
-                    full_well=30000,
-                    dark_current=1,
-                    reset_noise=3,
-                    read_noise=6,
-                    sha256=sha256_file(file),
-                    url=f"{server.url}/{name}_1k.hdr",
-                )
-            )
-            file.unlink()
-    write_csv(tmp_path / "mini.csv", rows)
-    shutil.copy(stacks.MANIFESTS / "mini_frames.csv", tmp_path)
+    rng, rows, wheel = np.random.default_rng(3), [], tmp_path / "viser-1.0.0-py3-none-any.whl"
+    for name, split, *camera in (("hall", "train", "srgb", ""), ("park", "test", "gamma", "2.2")):
+        file = server.folder / f"{name}_1k.hdr"
+        assert cv2.imwrite(str(file), (2.0 ** rng.uniform(-6, 4, (32, 64, 3))).astype(np.float32))
+        with zipfile.ZipFile(wheel, "a") as archive:
+            archive.write(file, f"viser/client/build/hdri/{file.name}")
+        hash_and_url = sha256_file(file), f"{server.url}/{file.name}"
+        rows.append([name, split, *camera, 30000, 1, 3, 6, *hash_and_url])
+    columns = "panorama split response parameters full_well dark_current reset_noise read_noise"
+    table = pd.DataFrame(rows, columns=[*columns.split(), "sha256", "url"])
+    table.to_csv(tmp_path / "mini.csv", index=False)
+    (tmp_path / "mini_frames.csv").write_text(",".join(module._FRAME))
     monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
-    monkeypatch.setattr(module, "_download_wheel", lambda folder: wheel)
-    (tmp_path / "mini_frames.csv").write_text(",".join(module._FRAME_COLUMNS) + "\n")
+    monkeypatch.setattr(module, "_download_wheel", lambda folder: shutil.copy(wheel, folder))
+    fetch("mini", root=tmp_path / "first")
+    shutil.copy(tmp_path / "first/mini/frames.csv", tmp_path / "mini_frames.csv")
     return tmp_path / "data", wheel
 
 
-def adopt(root):
-    """Make the build that is there the reference build."""
-    shutil.copy(root / "mini" / "frames.csv", stacks.MANIFESTS / "mini_frames.csv")
+def test_mini_is_complete_reproducible_and_true(mini):
+    root, _ = mini
+    report = fetch("mini", root=root)
+    assert str(report) == str(fetch("mini", root=root, check=True))
+    assert str(report) == f"mini in {root / 'mini'}: 66 files right"
+    frames = pd.read_csv(root / "mini/frames.csv").set_index(["scene", "ev"])
+    for stack in load_stacks("mini", root=root):
+        name, azimuth = stack.scene.split("_az")
+        panorama = cv2.imread(str(root / f"mini/panoramas/{name}_1k.hdr"), -1)[..., ::-1]
+        view = module.perspective_view(np.ascontiguousarray(panorama), int(azimuth), (24, 16))
+        scale = frames.loc[(stack.scene, "radiance"), "exposure_time"]
+        np.testing.assert_allclose(stack.radiance, view * scale, rtol=1e-6)
+        camera = VirtualCamera("srgb" if name == "hall" else "gamma")
+        for ev in STACK_EVS:
+            exact = 255 * camera.respond(np.clip(stack.radiance * 2.0**ev, 0, 1))
+            assert np.abs(stack.images[ev] - exact).mean() < 1.5
+    reference = stacks.MANIFESTS / "mini_frames.csv"
+    reference.write_text(reference.read_text().replace(sha256_array(stack.radiance), "0"))
+    note = "1 of 64 files differ from the reference build (first: park_az270/radiance.exr)"
+    assert note in str(verify("mini", root=root))
 
 
-class TestMini:
-    def test_build_is_complete_and_reproducible(self, mini):
-        root, _ = mini
-        report = fetch("mini", root=root)
-        assert report.right == 2 * 4 * 8
-        assert "64 of 64 files differ from the reference build" in str(report)
-        adopt(root)
-        again = fetch("mini", root=root.parent / "again")
-        assert again.notes == []
-        loaded = load_stacks("mini", root=root)
-        assert [s.scene for s in loaded if s.split == "test"] == [
-            f"park_az{azimuth:03d}" for azimuth in (0, 90, 180, 270)
-        ]
+def test_mini_builds_only_what_is_missing_and_goes_on(mini, monkeypatch):
+    root, _ = mini
+    built, build = [], module._build_scene
 
-    def test_pictures_fit_their_radiance(self, mini):
-        root, _ = mini
+    def build_once(folder, panorama, scene, azimuth):
+        built.append(scene)
+        if len(built) == 5:
+            raise KeyboardInterrupt
+        return build(folder, panorama, scene, azimuth)
+
+    monkeypatch.setattr(module, "_build_scene", build_once)
+    with pytest.raises(KeyboardInterrupt):
         fetch("mini", root=root)
-        adopt(root)
-        panoramas = {row["panorama"]: row for row in read_rows(stacks.MANIFESTS / "mini.csv")}
-        for stack in load_stacks("mini", root=root):
-            camera = module.mini_camera(panoramas[stack.scene[:4]])
-            assert stack.shape == (16, 24, 3)
-            for ev in EVS:
-                exact = 255 * camera.respond(np.clip(stack.radiance * 2.0**ev, 0, 1))
-                assert np.abs(stack.images[ev] - exact).mean() < 1.5
-
-    def test_radiance_is_the_panorama(self, mini):
-        root, _ = mini
-        fetch("mini", root=root)
-        adopt(root)
-        rows = read_rows(root / "mini" / "frames.csv")
-        row = next(r for r in rows if r["scene"] == "hall_az090" and r["ev"] == "radiance")
-        panorama = cv2.imread(str(root / "mini/panoramas/hall_1k.hdr"), -1)[..., ::-1]
-        expected = module.perspective_view(np.ascontiguousarray(panorama), 90, 24, 16)
-        stack = load_stacks("mini", scenes=["hall_az090"], root=root)[0]
-        scale = float(row["exposure_time"])
-        np.testing.assert_allclose(stack.radiance, expected * scale, rtol=1e-6)
-
-    def test_only_what_is_missing_is_built(self, mini, monkeypatch):
-        root, _ = mini
-        fetch("mini", root=root)
-        adopt(root)
-        built = []
-        build = module._build_scene
-        monkeypatch.setattr(
-            module, "_build_scene", lambda *args: built.append(args[3]) or build(*args)
-        )
-        fetch("mini", root=root)
-        assert built == []
-        (root / "mini/park_az090/ev+1.png").unlink()
-        shutil.copy(root / "mini/hall_az000/ev+1.png", root / "mini/hall_az000/ev+2.png")
-        assert fetch("mini", root=root).notes == []
-        assert built == ["hall_az000", "park_az090"]
-        monkeypatch.setattr(module, "MINI_VERSION", 2)
-        assert len(verify("mini", root=root).differing) == 64
-        fetch("mini", root=root)
-        assert len(built) == 10
-
-    def test_an_interrupted_build_goes_on(self, mini, monkeypatch):
-        root, _ = mini
-        build = module._build_scene
-
-        def stop(folder, panorama, pixels, scene, azimuth):
-            if scene == "park_az180":
-                raise KeyboardInterrupt
-            return build(folder, panorama, pixels, scene, azimuth)
-
-        monkeypatch.setattr(module, "_build_scene", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fetch("mini", root=root)
-        monkeypatch.setattr(module, "_build_scene", build)
-        fetch("mini", root=root)
-        adopt(root)
-        fetch("mini", root=root.parent / "whole")
-        assert (root / "mini/frames.csv").read_bytes() == (
-            root.parent / "whole/mini/frames.csv"
-        ).read_bytes()
-
-    def test_second_source(self, mini, monkeypatch, server):
-        root, _ = mini
-
-        def no_pip(folder):
-            raise ReplicationError("pip cannot download viser==1.0.0: no connection.")
-
-        monkeypatch.setattr(module, "_download_wheel", no_pip)
-        assert fetch("mini", root=root).right == 64
-        assert {path for path, _ in server.log} == {"/hall_1k.hdr", "/park_1k.hdr"}
-
-    def test_no_source(self, mini, monkeypatch, server):
-        root, _ = mini
-
-        def no_pip(folder):
-            raise ReplicationError("pip cannot download viser==1.0.0: no connection.")
-
-        monkeypatch.setattr(module, "_download_wheel", no_pip)
-        server.files.clear()
-        with pytest.raises(ReplicationError) as info:
-            fetch("mini", root=root)
-        told = str(info.value)
-        assert told.startswith("pip cannot download viser==1.0.0: no connection; Cannot download")
-        assert "hall_1k.hdr (HTTP 404" in told
-        assert told.endswith("give a copy with --from DIR.")
-        assert all_files(root) == set()
-
-    @pytest.mark.parametrize("unpacked", [False, True])
-    def test_from_a_copy(self, mini, monkeypatch, server, unpacked):
-        root, wheel = mini
-        monkeypatch.delattr(module, "_download_wheel")
-        source = root.parent / "copy"
-        source.mkdir()
-        if unpacked:
-            for name in ("hall", "park"):
-                (source / f"{name}_1k.hdr").write_bytes(server.files[f"/{name}_1k.hdr"])
-        else:
-            shutil.copy(wheel, source)
-        assert fetch("mini", source_dir=source, root=root).right == 64
-        assert server.log == []
-
-    def test_from_a_bad_copy(self, mini):
-        root, _ = mini
-        source = root.parent / "copy"
-        source.mkdir()
-        with pytest.raises(ReplicationError, match=r"has neither hall_1k\.hdr nor the wheel"):
-            fetch("mini", source_dir=source, root=root)
-        (source / "hall_1k.hdr").write_bytes(b"another panorama")
-        with pytest.raises(ReplicationError, match=r"panorama hall from .* another sha256"):
-            fetch("mini", source_dir=source, root=root)
-        (source / "hall_1k.hdr").unlink()
-        (source / "viser-1.0.0-py3-none-any.whl").write_bytes(b"no zip")
-        with pytest.raises(ReplicationError, match="Cannot unpack the wheel"):
-            fetch("mini", source_dir=source, root=root)
-        assert all_files(root) == set()
-
-    def test_check(self, mini, capsys):
-        root, _ = mini
-        with pytest.raises(ReplicationError, match="run `python -m replication fetch mini`"):
-            fetch("mini", root=root, check=True)
-        fetch("mini", root=root)
-        adopt(root)
-        assert fetch("mini", root=root, check=True).right == 64
-        (root / "mini/park_az090/radiance.exr").unlink()
-        shutil.copy(root / "mini/hall_az000/ev+1.png", root / "mini/hall_az000/ev+2.png")
-        with pytest.raises(ReplicationError, match="62 files right, 1 missing"):
-            fetch("mini", root=root, check=True)
-        told = capsys.readouterr().err.splitlines()
-        assert told == [
-            f"missing: {root / 'mini/park_az090/radiance.exr'}",
-            f"differing: {root / 'mini/hall_az000/ev+2.png'}",
-        ]
+    assert fetch("mini", root=root).notes == []
+    assert len(built) == 9
+    reference = (stacks.MANIFESTS / "mini_frames.csv").read_bytes()
+    assert (root / "mini/frames.csv").read_bytes() == reference
+    (root / "mini/park_az090/ev+1.png").unlink()
+    shutil.copy(root / "mini/hall_az000/ev+1.png", root / "mini/hall_az000/ev+2.png")
+    fetch("mini", root=root)
+    assert built[9:] == ["hall_az000", "park_az090"]
+    (root / "mini/frames.csv").write_bytes(b"\xff\xfe")  # is built anew
+    assert fetch("mini", root=root).notes == []
+    assert len(built) == 19
+    monkeypatch.setattr(module, "MINI_VERSION", 2)
+    assert list(verify("mini", root=root).found.values()).count("differing") == 64
 
 
-class TestWheel:
-    def run(self, monkeypatch, returncode=0, stderr="", wheel=None):
-        def fake(command, **kwargs):
-            assert command[1:4] == ["-m", "pip", "download"]
-            assert "--no-deps" in command
-            if wheel is not None:
-                folder = command[command.index("--dest") + 1]
-                (module.Path(folder) / "viser-1.0.0-py3-none-any.whl").write_bytes(wheel)
-            return subprocess.CompletedProcess(command, returncode, "", stderr)
+def test_sources_of_mini(mini, monkeypatch, server):
+    root, wheel = mini
 
-        monkeypatch.setattr(module.subprocess, "run", fake)
+    def no_pip(folder):
+        raise ReplicationError("pip cannot download viser==1.0.0: no connection.")
 
-    def test_good(self, monkeypatch, tmp_path):
-        self.run(monkeypatch, wheel=b"wheel")
-        monkeypatch.setattr(module, "VISER_SHA256", hashlib.sha256(b"wheel").hexdigest())
-        assert module._download_wheel(tmp_path).read_bytes() == b"wheel"
-
-    def test_other_wheel(self, monkeypatch, tmp_path):
-        self.run(monkeypatch, wheel=b"other")
-        with pytest.raises(ReplicationError, match="another sha256 than expected"):
-            module._download_wheel(tmp_path)
-
-    def test_pip_fails(self, monkeypatch, tmp_path):
-        told = "WARNING: slow\nERROR: No matching distribution found for viser==1.0.0\n\n[notice] x"
-        self.run(monkeypatch, 1, told)
-        with pytest.raises(
-            ReplicationError, match=r"pip cannot download viser==1\.0\.0: ERROR: No matching"
-        ):
-            module._download_wheel(tmp_path)
-
-    def test_no_pip(self, monkeypatch, tmp_path):
-        self.run(monkeypatch, 1, "/usr/bin/python: No module named pip")
-        with pytest.raises(ReplicationError, match="No module named pip"):
-            module._download_wheel(tmp_path)
+    monkeypatch.setattr(module, "_download_wheel", no_pip)
+    for source in (wheel.parent, server.folder):
+        assert fetch("mini", source_dir=source, root=root / source.name).ok
+    assert server.log == []
+    assert fetch("mini", root=root / "Poly Haven").ok
+    assert set(server.log) == {"/hall_1k.hdr", "/park_1k.hdr"}
+    (server.folder / "park_1k.hdr").unlink()
+    words = "^pip cannot .*: no connection; Cannot download .*/park_1k.hdr: 404"
+    fails(words, fetch, "mini", root=root / "none")
+    assert files(root / "none") == {"mini/panoramas/hall_1k.hdr"}
 
 
-@pytest.mark.skipif(
-    not (data_root() / "mini" / "frames.csv").is_file(), reason="mini is not fetched"
-)
+def damage(path, at, new=b""):
+    """Overwrite the bytes at a place; without new ones, the file ends there."""
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + new + (content[at + len(new) :] if new else b""))
+
+
+def test_bad_copies_of_mini(mini):
+    root, wheel = mini
+    whole = wheel.read_bytes()
+    method = whole.index(b"PK\x01\x02") + 10  # of compression, of the first member
+    for at, new, words in (
+        (0, b"", "Cannot unpack the wheel"),
+        (5000, b"", "Cannot unpack the wheel .*not a zip file"),
+        (3000, b"???", "Cannot unpack the wheel .*Bad CRC"),
+        (method, b"\x63", "Cannot unpack the wheel .*compression method is not supported"),
+    ):
+        wheel.write_bytes(whole)
+        damage(wheel, at, new)
+        fails(words, fetch, "mini", source_dir=wheel.parent, root=root)
+    wheel.unlink()
+    words = "has no right hall_1k.hdr and no viser==1.0.0 wheel"
+    fails(words, fetch, "mini", source_dir=wheel.parent, root=root)
+    assert files(root) == set()
+
+
+def test_check_of_mini(mini):
+    root, _ = mini
+    fetch("mini", root=root)
+    for name, at, words in (
+        ("panoramas/park_1k.hdr", 99, r"65 .* 1 differing \(first: panoramas/park_1k.hdr\)"),
+        ("park_az090/ev+1.png", 0, r"64 .* 2 differing \(first: park_az090/ev\+1.png\)"),
+        ("frames.csv", 99, "frames.csv: 'utf-8' codec"),
+    ):
+        damage(root / "mini" / name, at, b"\xff")
+        fails(words, fetch, "mini", root=root, check=True)
+    (root / "mini/frames.csv").write_text("xscene,ev\na,b\n")
+    fails("frames.csv: a row has no scene", fetch, "mini", root=root, check=True)
+    (root / "mini/frames.csv").unlink()
+    fails("run `python -m replication fetch mini`", fetch, "mini", root=root, check=True)
+
+
+def test_folders_that_cannot_be_written(mini, openstacks, monkeypatch, tmp_path):
+    root, _ = mini
+    with locked(root / "mini"):
+        fails("in use by another process", fetch, "mini", root=root)
+    (tmp_path / "file").write_text("")
+    fails("is not a folder", fetch, "mini", root=tmp_path / "file")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    for dataset, function, words in (
+        ("mini", "os.replace", "Cannot write .*hall_1k.hdr: No space left"),
+        ("mini", "tempfile.mkdtemp", "Cannot fetch to .*mini: No space left"),
+        ("empa", "pooch.core.shutil.move", "Cannot download .*: No space left"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(function, full)
+            fails(words, fetch, dataset, root=root)
+    assert files(root) == set()
+
+
+def test_wheel_by_pip(monkeypatch, tmp_path):
+    wheel, error = b"wheel", "WARNING: x\nERROR: No matching distribution\n"
+
+    def run(command, **kwargs):
+        assert {"pip", "download", "--no-deps", module.VISER} < set(command)
+        if wheel:
+            Path(command[command.index("--dest") + 1], "viser-1.whl").write_bytes(wheel)
+        return subprocess.CompletedProcess(command, not wheel, "", error)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(module, "VISER_SHA256", hashlib.sha256(wheel).hexdigest())
+    module._download_wheel(str(tmp_path))
+    wheel = b"other"
+    fails("another sha256 than expected", module._download_wheel, str(tmp_path))
+    (tmp_path / "viser-1.whl").unlink()
+    wheel = None
+    fails("viser==1.0.0: ERROR: No matching", module._download_wheel, str(tmp_path))
+
+
+@pytest.mark.skipif(not (data_root() / "mini/frames.csv").is_file(), reason="mini is not fetched")
 def test_mini_that_is_here_is_whole():
-    report = verify("mini")
-    assert report.ok
-    assert report.right == 320
+    assert str(verify("mini")).split(": ")[1].startswith("330 files right")
 
 
-# --------------------------------------------------------------------------------------- vds
-
-
-class TestVds:
-    @pytest.fixture
-    def source(self, tmp_path):
-        source = tmp_path / "download"
-        for tree in ("train_set", "test_set"):
-            for ev in EVS:
-                path = source / tree / "t01" / f"t01_{ev}EV_true.jpg.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.full((4, 6, 3), 100 + 30 * ev, np.uint8)).save(path)
-        return source
-
-    def test_by_hand_only(self, tmp_path):
-        with pytest.raises(ReplicationError, match="downloaded by hand") as info:
-            fetch("vds", root=tmp_path)
-        assert "1i7iTC6t6e_ZhyCq178V3-nN-IS5-5WOe" in str(info.value)
-        assert "--from DIR" in str(info.value)
-
-    @pytest.mark.parametrize("links", [True, False])
-    def test_from(self, source, tmp_path, monkeypatch, links):
-        if not links:
-
-            def refuse(*args, **kwargs):
-                raise OSError("no links here")
-
-            monkeypatch.setattr(module.Path, "symlink_to", refuse)
-        report = fetch("vds", source_dir=source, root=tmp_path)
-        assert report.right == 14
-        assert (tmp_path / "vds").is_dir()
-        assert (tmp_path / "vds" / "test_set").is_symlink() == links
-        assert len(load_stacks("vds", root=tmp_path)) == 2
-        if links:  # of the same folder again
-            assert fetch("vds", source_dir=source, root=tmp_path).ok
-        else:
-            with pytest.raises(ReplicationError, match="train_set is there already; remove it"):
-                fetch("vds", source_dir=source, root=tmp_path)
-        assert fetch("vds", root=tmp_path, check=True).right == 14
-
-    def test_broken_copy(self, source, tmp_path):
-        (source / "train_set/t01/t01_-2EV_true.jpg.png").unlink()
-        with pytest.raises(ReplicationError, match=r"EV -2 picture of vds scene train-t01"):
-            fetch("vds", source_dir=source, root=tmp_path)
-        assert not (tmp_path / "vds").exists()
-
-    def test_check_finds_a_broken_scene(self, source, tmp_path, capsys):
-        fetch("vds", source_dir=source, root=tmp_path)
-        (source / "test_set/t01/t01_2EV_true.jpg.png").write_bytes(b"broken")
-        with pytest.raises(ReplicationError, match=r"7 files right, 1 differing \(first: test-t01"):
-            fetch("vds", root=tmp_path, check=True)
-
-
-class TestArguments:
-    def test_unknown_data_set(self, tmp_path):
-        with pytest.raises(ReplicationError, match="Unknown data set 'x'; there are mini"):
-            fetch("x", root=tmp_path)
-
-    def test_source_that_is_not_there(self, tmp_path):
-        with pytest.raises(ReplicationError, match=r"There is no folder .*nowhere to take mini"):
-            fetch("mini", source_dir=tmp_path / "nowhere", root=tmp_path)
+@pytest.mark.parametrize("links", [True, False])
+def test_vds(tmp_path, monkeypatch, links):
+    source, root = tmp_path / "download", tmp_path / "data"
+    for tree in ("train_set", "test_set"):
+        for ev in STACK_EVS:
+            frame = np.full((4, 6, 3), 100 + 30 * ev, np.uint8)
+            save(source / tree / f"t01/t01_{ev}EV_true.jpg.png", frame)
+    fails(r"by hand .*1i7iTC6t6e_ZhyCq178V3-nN.* --from DIR", fetch, "vds", root=root)
+    if not links:
+        monkeypatch.setattr(Path, "symlink_to", lambda *args, **kwargs: Path("/none").stat())
+    assert str(fetch("vds", source_dir=source, root=root)).endswith("14 files right")
+    assert (root / "vds/test_set").is_symlink() == links
+    assert len(load_stacks("vds", root=root)) == 2
+    assert fetch("vds", root=root, check=True).ok
+    if links:  # of the same folder again
+        assert fetch("vds", source_dir=source, root=root).ok
+    else:
+        fails("train_set is there already; remove it", fetch, "vds", source_dir=source, root=root)
+    (source / "test_set/t01/t01_2EV_true.jpg.png").write_bytes(b"broken")
+    words = r"EV \+2 picture of vds scene test-t01"
+    fails(words, fetch, "vds", source_dir=source, root=tmp_path / "new")
+    assert files(tmp_path / "new") == set()
+    fails("There is no folder .*nowhere to take vds", fetch, "vds", source_dir=root / "nowhere")
+    fails("Unknown data set 'x'; there are mini", fetch, "x", root=tmp_path)

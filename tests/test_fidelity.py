@@ -1,22 +1,47 @@
-"""PSNR by hand, SSIM and MS-SSIM against scikit-image and a reference computed under Octave."""
+"""PSNR by hand; SSIM, MS-SSIM and PU21 against other libraries, plain loops and the original programs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.data import coffee
 from skimage.metrics import structural_similarity
 
 from replication.files import ReplicationError
-from replication.metrics import ms_ssim, psnr, ssim
+from replication.images import luminance
+from replication.metrics import ms_ssim, psnr, pu21_encode, pu21_psnr, pu21_ssim, ssim
 from tests.conftest import SHARED_GOLDEN
+
+GOLDEN = Path(__file__).parent / "golden"
+needs_shared = pytest.mark.skipif(not SHARED_GOLDEN.is_dir(), reason="complete results elsewhere")
 
 
 @pytest.fixture(scope="module")
-def pair():
+def photos():
     reference = coffee()[:200, :240]
     noise = np.random.default_rng(0).normal(0, 12, reference.shape)
     return np.clip(reference + noise, 0, 255).astype(np.uint8), reference
+
+
+@pytest.fixture(scope="module")
+def radiance():
+    """Two noisy images of about 80 cd/m2."""
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(40, 52, 3)), (3, 3, 0))
+    reference = 80 * np.exp(smooth / smooth.std())
+    test = reference * np.exp(0.2 * rng.normal(size=reference.shape))
+    return test.astype(np.float32), reference.astype(np.float32)
+
+
+def wang(test, reference, data_range):
+    """SSIM of 2004 as scikit-image computes it."""
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return structural_similarity(test, reference, data_range=data_range, **options)
+
+
+# --- photos ------------------------------------------------------------------------------------
 
 
 def test_psnr_of_a_known_error():
@@ -34,65 +59,161 @@ def test_psnr_does_not_wrap_unsigned_differences():
     assert psnr(low, high, data_range=255) == psnr(high, low, data_range=255) == pytest.approx(0)
 
 
-def test_ssim_is_wangs_as_scikit_image_computes_it(pair):
-    test, reference = pair
-    expected = np.mean(
-        [
-            structural_similarity(
-                test[..., c],
-                reference[..., c],
-                data_range=255,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-            )
-            for c in range(3)
-        ]
-    )
-    assert ssim(test, reference, data_range=255) == pytest.approx(expected, abs=2e-5)
-    assert ssim(test / 255, reference / 255, data_range=1) == pytest.approx(expected, abs=2e-5)
+def test_ssim_is_wangs(photos):
+    test, reference = photos
+    want = np.mean([wang(test[..., c], reference[..., c], 255) for c in range(3)])
+    assert ssim(test, reference, data_range=255) == pytest.approx(want, abs=2e-5)
+    assert ssim(test / 255, reference / 255, data_range=1) == pytest.approx(want, abs=2e-5)
 
 
-def test_identical_images_score_one(pair):
-    _, reference = pair
-    assert ssim(reference, reference, data_range=255) == pytest.approx(1)
-    assert ms_ssim(reference, reference, data_range=255) == pytest.approx(1)
-
-
-def test_ms_ssim_falls_with_noise_but_less_than_ssim(pair):
-    test, reference = pair
+def test_identical_images_score_one_and_ms_ssim_forgives_noise(photos):
+    test, reference = photos
+    for metric in (ssim, ms_ssim):
+        assert metric(reference, reference, data_range=255) == pytest.approx(1)
     assert ssim(test, reference, data_range=255) < ms_ssim(test, reference, data_range=255) < 1
 
 
-@pytest.mark.skipif(not SHARED_GOLDEN.exists(), reason="the full reference pictures are not here")
+def test_ms_ssim_is_never_negative_but_ssim_is():
+    """Opposite images have a negative covariance at every scale."""
+    reference = np.random.default_rng(0).integers(0, 256, (176, 176, 3)).astype(np.uint8)
+    assert ssim(255 - reference, reference, data_range=255) < -0.5
+    assert ms_ssim(255 - reference, reference, data_range=255) == 0
+
+
+@needs_shared
 @pytest.mark.parametrize("kind", ["noise", "blur", "jpeg30", "ev1"])
 def test_octave_references(kind):
     pictures = np.load(SHARED_GOLDEN / "inputs" / "ldr_pairs.npz")
     golden = json.loads((SHARED_GOLDEN / "ssim_octave.json").read_text())[f"ldr_bottles__{kind}"]
-    test, reference = pictures[f"ldr_bottles__{kind}"], pictures["ldr_bottles__ref"]
-    assert psnr(test, reference, data_range=255) == pytest.approx(golden["psnr"], abs=1e-9)
-    assert ssim(test, reference, data_range=255) == pytest.approx(golden["ssim_wang_rgb"], abs=1e-4)
-    assert ms_ssim(test, reference, data_range=255) == pytest.approx(golden["msssim_rgb"], abs=9e-4)
+    pair = pictures[f"ldr_bottles__{kind}"], pictures["ldr_bottles__ref"]
+    assert psnr(*pair, data_range=255) == pytest.approx(golden["psnr"], abs=1e-9)
+    assert ssim(*pair, data_range=255) == pytest.approx(golden["ssim_wang_rgb"], abs=1e-4)
+    assert ms_ssim(*pair, data_range=255) == pytest.approx(golden["msssim_rgb"], abs=9e-4)
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim])
-def test_bad_pairs_are_refused(metric, pair):
-    test, reference = pair
-    with pytest.raises(ReplicationError, match="differ in shape"):
-        metric(test[1:], reference, data_range=255)
-    with pytest.raises(ReplicationError, match=r"\(H, W, 3\)"):
-        metric(test[..., 0], reference[..., 0], data_range=255)
-    with pytest.raises(ReplicationError, match="NaN"):
-        metric(np.full(test.shape, np.nan), reference, data_range=255)
-    with pytest.raises(ReplicationError, match="data_range"):
-        metric(test, reference, data_range=0)
+def test_bad_photos_are_refused(metric, photos):
+    test, reference = photos
+    for pair, data_range, words in (
+        ((test[1:], reference), 255, "differ in shape"),
+        ((test[..., 0], reference[..., 0]), 255, r"The test image must be \(H, W, 3\)"),
+        ((np.full(test.shape, np.nan), reference), 255, "The test image holds NaN"),
+        ((test, np.full(test.shape, np.inf)), 255, "The reference image holds NaN or inf"),
+        ((test, reference), 0, "data_range"),
+    ):
+        with pytest.raises(ReplicationError, match=words):
+            metric(*pair, data_range=data_range)
     with pytest.raises(TypeError, match="data_range"):
         metric(test, reference)
 
 
-def test_images_too_small_for_the_windows_are_refused(pair):
-    test, reference = pair
-    with pytest.raises(ReplicationError, match="at least 11 pixels"):
-        ssim(test[:10], reference[:10], data_range=255)
-    with pytest.raises(ReplicationError, match="at least 161 pixels"):
-        ms_ssim(test[:160], reference[:160], data_range=255)
+@pytest.mark.parametrize(("metric", "side"), [(ssim, 11), (ms_ssim, 161)])
+def test_photos_smaller_than_the_windows_are_refused(metric, side, photos):
+    assert metric(photos[0][:side], photos[1][:side], data_range=255) < 1
+    with pytest.raises(ReplicationError, match=f"at least {side}"):
+        metric(photos[0][: side - 1], photos[1][: side - 1], data_range=255)
+
+
+# --- PU21 --------------------------------------------------------------------------------------
+
+
+def test_curve_equals_the_authors():
+    with np.load(GOLDEN / "pu21.npz") as golden:
+        encoded = pu21_encode(golden["luminance"])
+        np.testing.assert_allclose(encoded, golden["pu21"], rtol=1e-10, atol=1e-12)
+    assert pu21_encode(0) == pu21_encode(0.005) == pytest.approx(0, abs=1e-6)
+    assert pu21_encode(100) == pytest.approx(256, abs=0.5)
+    assert pu21_encode(1e9) == pu21_encode(10000) == pytest.approx(595.39, abs=0.01)
+    assert (np.diff(pu21_encode(np.geomspace(0.006, 9999, 500))) > 0).all()
+
+
+def test_pu21_psnr_by_hand():
+    """Of 20 pixels one is at 1000 instead of 100 cd/m2."""
+    reference = np.full((4, 5), 100.0)
+    test = reference.copy()
+    test[0, 0] = 1000
+    step = pu21_encode(1000.0) - pu21_encode(100.0)
+    expected = 20 * np.log10(256 / (step / np.sqrt(20)))
+    assert pu21_psnr(test, reference) == pytest.approx(expected)
+    assert pu21_psnr(reference, reference) == np.inf
+    assert pu21_psnr(test, reference, data_range=512) == pytest.approx(expected + 20 * np.log10(2))
+    colour = [np.repeat(image[..., None], 3, axis=2) for image in (test, reference)]
+    assert pu21_psnr(*colour) == pu21_psnr(*colour, channels="rgb") == pytest.approx(expected)
+
+
+def test_channels(radiance):
+    grey = [luminance(image) for image in radiance]
+    assert pu21_psnr(*radiance) == pytest.approx(pu21_psnr(*grey))
+    assert pu21_ssim(*radiance) == pytest.approx(pu21_ssim(*grey))
+    codes = [pu21_encode(image) for image in radiance]
+    assert pu21_psnr(*radiance, channels="rgb") == pytest.approx(psnr(*codes, data_range=256))
+
+
+def test_pu21_psnr_equals_the_toolbox():
+    """Its peak is the largest encoded value of the reference."""
+    with np.load(GOLDEN / "reinhard_mini_disk.npz") as file:
+        disk = file["hdr"]
+    peak, white = float(pu21_encode(disk.max())), np.percentile(luminance(disk), 99.9)
+    with np.load(GOLDEN / "pu21.npz") as golden:
+        for name, test in (("scale08", disk * 0.8), ("gamma11", white * (disk / white) ** 1.1)):
+            ours = pu21_psnr(test, disk, data_range=peak)
+            assert ours == pytest.approx(float(golden[f"psnr_{name}"]), abs=2e-6)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["mini_bottles", "mini_disk", "syn_disk"])
+def test_complete_results_of_the_toolbox(name):
+    scores = json.loads((SHARED_GOLDEN / "metrics_HEAD.json").read_text())[name]
+    with np.load(SHARED_GOLDEN / "inputs" / f"vdp_{name}.npz") as file:
+        reference = file["identical"]
+        peak = float(pu21_encode(reference.max()))
+        for key, score in scores.items():
+            ours = pu21_psnr(file[key], reference, data_range=peak)
+            # the toolbox writes infinity as 1000
+            assert min(ours, 1000) == pytest.approx(score["psnr_pu21"], abs=1e-9)
+
+
+@pytest.mark.parametrize("data_range", [256.0, 600.0])
+def test_pu21_ssim_is_wangs(radiance, data_range):
+    codes = [pu21_encode(luminance(image)) for image in radiance]
+    ours = pu21_ssim(*radiance, data_range=data_range)
+    assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5), (
+        "its window is single precision"
+    )
+
+
+GREY = np.full((12, 13, 3), 50.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("score", [pu21_psnr, pu21_ssim])
+@pytest.mark.parametrize(
+    ("test", "reference", "options", "words"),
+    [
+        (GREY[1:], GREY, {}, "differ in shape"),
+        (GREY[..., :2], GREY[..., :2], {}, r"\(H, W, 3\)"),
+        (GREY[0, 0], GREY[0, 0], {}, r"\(H, W, 3\)"),
+        (GREY[:0, :, 0], GREY[:0, :, 0], {}, r"\(H, W\)"),
+        (GREY * np.nan, GREY, {}, "The test image.*not nan to nan"),
+        (GREY, GREY * np.inf, {}, "The reference image.*inf"),
+        (-GREY, GREY, {}, "The test image must be within 0 and 1e.15 cd/m2, not -50 to -50"),
+        (GREY, np.float32(GREY * 6e36), {}, "The reference image must be within 0 .* 3e.38"),
+        (GREY.astype(np.uint8), GREY.astype(np.uint8), {}, "floating point"),
+        (GREY, GREY, {"data_range": 0}, "data_range must be positive"),
+        (GREY, GREY, {"data_range": np.inf}, "data_range must be positive"),
+    ],
+)
+def test_bad_radiance_is_refused_in_one_sentence(score, test, reference, options, words):
+    with pytest.raises(ReplicationError, match=words) as error:
+        score(test, reference, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_options_of_pu21():
+    with pytest.raises(ReplicationError, match="luminance or rgb"):
+        pu21_psnr(GREY, GREY, channels="red")
+    with pytest.raises(ReplicationError, match="Luminance must be within"):
+        pu21_encode(np.array([1, np.nan]))
+    assert pu21_ssim(GREY[:11, :11], GREY[:11, :11]) == pytest.approx(1)
+    with pytest.raises(ReplicationError, match="at least 11"):
+        pu21_ssim(GREY[:10], GREY[:10])

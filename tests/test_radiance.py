@@ -1,21 +1,20 @@
-"""HDR comparison: protocol, reference rows with known answers, processes, resuming."""
+"""HDR comparison: protocol, rows with known answers, resuming, and the verbs evaluate and compare."""
 
 import numpy as np
+import OpenEXR
 import pandas as pd
 import pytest
 import torch
 
-from replication.baselines import expandnet
+from replication import metrics
+from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack
-from replication.evaluation import radiance as comparison
-from replication.evaluation import rows as report
+from replication.evaluation import radiance, rows
 from replication.files import ReplicationError
-from replication.hdr import reinhard
-from replication.images import luminance as luminance_of
-from replication.images import to_uint8
-from replication.metrics import fidelity
+from replication.hdr import io, reinhard
+from replication.images import luminance, to_uint8
 from replication.reconstruct import merge_stack
-from replication.report import tables
+from replication.weights import save_weights, weights_path
 
 
 def make_stack(name="one", seed=0, size=(48, 64)):
@@ -24,10 +23,9 @@ def make_stack(name="one", seed=0, size=(48, 64)):
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / 48
     light = 0.12 * (1.2 + np.sin(9 * x + generator.uniform(0, 3)) * np.cos(7 * y))
     lamp = 3 * np.exp(-((x - 0.7) ** 2 + (y - 0.5) ** 2) * 18)
-    tint = generator.uniform(0.7, 1, 3)
-    radiance = ((light + lamp)[..., None] * tint).astype(np.float32)
-    images = {ev: to_uint8(np.clip(radiance * 2.0**ev, 0, 1) ** (1 / 2.2)) for ev in range(-3, 4)}
-    return ExposureStack("made", name, "test", images, radiance)
+    light = ((light + lamp)[..., None] * generator.uniform(0.7, 1, 3)).astype(np.float32)
+    images = {ev: to_uint8(np.clip(light * 2.0**ev, 0, 1) ** (1 / 2.2)) for ev in range(-3, 4)}
+    return ExposureStack("made", name, "test", images, light)
 
 
 @pytest.fixture(scope="module")
@@ -36,223 +34,180 @@ def stack():
 
 
 @pytest.fixture(scope="module")
-def methods(weights_folder):
-    return comparison.photo_methods(weights_folder) + comparison.truth_methods()
+def truth(stack):
+    return merge_stack(stack.images)
 
 
 @pytest.fixture(scope="module")
-def rows(stack, methods):
-    return pd.DataFrame(comparison.comparison_rows([stack], methods)).set_index("method")
+def methods(weights_folder):
+    return radiance.photo_methods(weights_folder) + radiance.truth_methods()
 
 
-def test_the_truth_scores_perfectly_in_any_unit(stack):
-    truth = merge_stack(stack.images)
-    scores, seen, changes = comparison.scores(truth, truth, stack.images[0])
-    assert scores["psnr"] == np.inf
-    assert scores["hdrvdp2_q"] == pytest.approx(100)
-    assert scores["pu21_psnr"] > 150  # scaling rounds to float32
+@pytest.fixture(scope="module")
+def found(stack, methods):
+    return pd.DataFrame(radiance.comparison_rows([stack], methods)).set_index("method")
+
+
+def test_the_truth_scores_perfectly_in_any_unit(stack, truth):
+    scores, seen, changes = radiance.scores(truth, truth, stack.images[0])
+    assert (scores["psnr"], scores["hdrvdp2_q"]) == (np.inf, pytest.approx(100))
     assert max(scores["log_rmse_clipped"], scores["log_rmse_unclipped"]) < 1e-6
     assert seen.P_map.max() < 1e-12
     assert max(map(np.max, changes)) == 0
-    other, _, _ = comparison.scores(truth * np.float32(7), truth, stack.images[0])
+    other, _, _ = radiance.scores(truth * np.float32(7), truth, stack.images[0])
     assert other["hdrvdp2_q"] > 99
-    assert other["log_rmse_unclipped"] < 1e-6
+    ratio = luminance(truth) / luminance(stack.radiance)  # the truth is the light of the scene
+    assert np.percentile(np.abs(np.log10(ratio / np.median(ratio))), 95) < 0.05
 
 
-def test_a_known_error_is_measured(stack):
+def test_a_known_error_is_measured(stack, truth):
     # one stop too dark wherever EV 0 clips, so log10 2 there, 0 elsewhere
-    truth = merge_stack(stack.images)
     clipped = (stack.images[0] > 250).any(axis=2)
-    test = truth.copy()
-    test[clipped] /= 2
-    scores, _, _ = comparison.scores(test, truth, stack.images[0])
-    assert scores["log_rmse_clipped"] == pytest.approx(np.log10(2), rel=1e-5)
-    assert scores["log_rmse_clipped_fully"] == pytest.approx(np.log10(2), rel=1e-5)
+    test = np.where(clipped[..., None], truth / 2, truth)
+    scores, _, _ = radiance.scores(test, truth, stack.images[0])
+    for name in ("log_rmse_clipped", "log_rmse_clipped_fully"):
+        assert scores[name] == pytest.approx(np.log10(2), rel=1e-5)
     assert scores["log_rmse_unclipped"] < 1e-6
     assert scores["clipped_share"] == pytest.approx(clipped.mean())
-
-
-def test_errors_over_no_pixels_are_empty(stack):
-    truth = merge_stack(stack.images)
-    dark = np.full_like(stack.images[0], 100)
-    scores, _, _ = comparison.scores(truth * np.float32(2), truth, dark)
-    for name in report.MAY_BE_EMPTY:
-        assert np.isnan(scores[name])
-    assert scores["clipped_share"] == 0
-
-
-def test_rows_have_every_measure_and_their_protocol(rows, methods):
-    assert list(rows.index) == [method.name for method in methods]
-    assert set(rows.index) <= tables.METHOD_NAMES.keys()
-    assert rows.loc["linearised", "protocol"] == comparison.PROTOCOL
-    assert "33.5102" in comparison.PROTOCOL
-    assert "99.9th" in comparison.PROTOCOL
-    hdr_metrics = [name for name in report.METRICS if name not in ("ssim", "ms_ssim")]
-    assert set(hdr_metrics) <= set(rows.columns)
-    assert rows["weights_hash"].ne("none").sum() == 3  # two with the curve, and the chain
-
-
-def test_rows_of_the_truth_order_as_they_must(rows, stack):
-    # a gamma 2.2 camera: linearising is exact where nothing clips, so the response does not help
-    assert rows.loc["linearised", "log_rmse_unclipped"] < 0.03
-    assert rows.loc["true_response", "log_rmse_unclipped"] < 0.03
-    # the truth in clipped pixels leaves no error there and the tone curve's elsewhere
-    assert rows.loc["truth_where_clipped", "log_rmse_clipped"] < 1e-6
-    assert rows.loc["truth_where_clipped", "log_rmse_unclipped"] == pytest.approx(
-        rows.loc["tone_curve", "log_rmse_unclipped"], rel=1e-5
-    )
-    q = rows["hdrvdp2_q"]
-    assert q["truth_where_clipped"] > q["tone_curve"]
-    assert rows.loc["three_frames", "log_rmse_unclipped"] < 0.03
-
-
-def test_oracle_is_at_least_as_near_as_any_pointwise_stack(stack):
-    oracle = comparison.truth_methods()[2].expand(stack)
-    scores, _, _ = comparison.scores(oracle, merge_stack(stack.images), stack.images[0])
-    assert scores["log_rmse_unclipped"] < 0.02
-
-
-def test_tone_mapped_psnr_is_of_the_images_as_they_come(stack):
-    truth = merge_stack(stack.images)
-    test = truth**0.9
     shown = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
-    scores, _, _ = comparison.scores(test, truth, stack.images[0])
-    assert scores["psnr"] == fidelity.psnr(*shown, data_range=255)
+    assert scores["psnr"] == metrics.psnr(*shown, data_range=255)  # of the images as they come
+    scores, _, _ = radiance.scores(test, truth, np.full_like(stack.images[0], 100))
+    assert scores["clipped_share"] == 0
+    assert all(np.isnan(scores[name]) for name in rows.MAY_BE_EMPTY)
 
 
-def test_processes_give_the_same_rows(methods):
-    stacks = [make_stack("one"), make_stack("two", 1), make_stack("three", 2)]
-    cheap = [m for m in methods if m.name in ("linearised", "oracle_curve")]
-    alone = comparison.comparison_rows(stacks, cheap)
-    assert comparison.comparison_rows(stacks, cheap, jobs=2) == alone
-    assert [row["scene"] for row in alone] == ["one", "one", "two", "two", "three", "three"]
+def test_rows_have_every_measure_and_order_as_they_must(found, methods):
+    assert list(found.index) == [method.name for method in methods]
+    assert set(rows.METRICS) - {"ssim", "ms_ssim"} <= set(found.columns)
+    assert found["protocol"].eq(radiance.PROTOCOL).all()
+    assert found["weights_hash"].ne("none").sum() == 3  # two with the curve, and the chain
+    # a gamma 2.2 camera: linearising is exact where nothing clips, so the response does not help
+    for name in ("linearised", "true_response", "three_frames", "oracle_curve"):
+        assert found.loc[name, "log_rmse_unclipped"] < 0.03
+    known, curve = found.loc["truth_where_clipped"], found.loc["tone_curve"]
+    assert known["log_rmse_clipped"] < 1e-6
+    assert known["log_rmse_unclipped"] == pytest.approx(curve["log_rmse_unclipped"], rel=1e-5)
+    assert known["hdrvdp2_q"] > curve["hdrvdp2_q"]
+
+
+def test_the_curve_is_learnt_on_the_training_data_of_the_chain(chain, tmp_path, stack):
+    for ev in chain.evs:
+        save_weights(chain[ev], weights_path(ev, tmp_path), {"ev": ev, "dataset": "mini"})
+    curves, learnt = tone_curve.for_dataset("mini")
+    own = next(m for m in radiance.photo_methods(tmp_path) if m.name == "tone_curve")
+    assert own.weights_hash == radiance.truth_methods("mini")[-1].weights_hash == learnt
+    np.testing.assert_array_equal(own.run(stack), tone_curve.expand(stack.images[0], curves))
+    assert learnt != tone_curve.for_dataset("hdrps")[1]
 
 
 def test_resumes_after_the_scenes_that_are_done(tmp_path, methods, monkeypatch):
-    monkeypatch.setattr(comparison, "code_version", lambda: "1.0+gabc")
-    stacks = [make_stack("one"), make_stack("two", 1)]
-    cheap = [methods[0]]
-    first = comparison.comparison_rows(stacks[:1], cheap, folder=tmp_path)
-    scored = []
-    real = comparison._scene_rows
+    stacks, scored, real = [make_stack("one"), make_stack("two", 1)], [], radiance._scene_rows
+    watched = lambda stack, **options: scored.append(stack.scene) or real(stack, **options)  # noqa: E731
+    monkeypatch.setattr(radiance, "_scene_rows", watched)
 
-    def watched(stack, **options):
-        scored.append(stack.scene)
-        return real(stack, **options)
+    def compare(stacks, methods, version="1.0+gabc"):
+        monkeypatch.setattr(radiance, "code_version", lambda: version)
+        scored.clear()
+        result = radiance.comparison_rows(stacks, methods, folder=tmp_path)
+        assert [row["scene"] for row in result][:: len(methods)] == [s.scene for s in stacks]
+        return scored
 
-    monkeypatch.setattr(comparison, "_scene_rows", watched)
-    both = comparison.comparison_rows(stacks, cheap, folder=tmp_path)
-    assert scored == ["two"]
-    assert both[0]["scene"] == "one"
-    assert both[0]["hdrvdp2_q"] == pytest.approx(first[0]["hdrvdp2_q"], abs=1e-6)
-    # other methods, other code, a changed picture or a broken file: all anew
-    comparison.comparison_rows(stacks, methods[:2], folder=tmp_path)
-    assert scored == ["two", "one", "two"]
-    monkeypatch.setattr(comparison, "code_version", lambda: "1.0+gdef")
-    comparison.comparison_rows(stacks, methods[:2], folder=tmp_path)
-    assert scored == ["two", "one", "two", "one", "two"]
-    changed = make_stack("one", 5)
+    cheap = methods[:1]
+    assert compare(stacks[:1], cheap) == ["one"]
+    assert compare(stacks, cheap) == ["two"]
+    assert compare(stacks, methods[:2]) == ["one", "two"]  # other methods
+    assert compare(stacks, methods[:2], "1.0+gdef") == ["one", "two"]  # other code
     (tmp_path / "made_two.csv").write_text("cut off")
-    comparison.comparison_rows([changed, stacks[1]], methods[:2], folder=tmp_path)
-    assert scored[5:] == ["one", "two"]
-
-
-def test_rows_of_an_edited_tree_are_never_kept(tmp_path, methods, monkeypatch):
-    monkeypatch.setattr(comparison, "code_version", lambda: "1.0+gabc.dirty")
-    stack, cheap = make_stack(), [methods[0]]
-    comparison.comparison_rows([stack], cheap, folder=tmp_path)
-    (path,) = tmp_path.iterdir()
-    before = path.stat().st_mtime_ns
-    comparison.comparison_rows([stack], cheap, folder=tmp_path)
-    assert path.stat().st_mtime_ns > before
-
-
-def test_a_failing_scene_is_named(methods):
+    assert compare([make_stack("one", 5), stacks[1]], methods[:2], "1.0+gdef") == ["one", "two"]
     black = {ev: np.zeros((20, 20, 3), np.uint8) for ev in range(-3, 4)}
-    with pytest.raises(ReplicationError, match="made scene night"):
-        comparison.comparison_rows([ExposureStack("made", "night", "test", black)], methods[:1])
-    with pytest.raises(ReplicationError, match="processes"):
-        comparison.comparison_rows([], methods, jobs=0)
+    with pytest.raises(ReplicationError, match="made scene night"):  # a scene that fails is named
+        compare([ExposureStack("made", "night", "test", black)], cheap)
 
 
-def test_scaling_study_moves_what_it_should(stack, methods):
-    dim = comparison.Expansion("linearised", methods[0].expand)
-    rows = pd.DataFrame(comparison.scaling_rows([stack], [dim])).set_index("scaling")
-    assert len(rows) == len(comparison.TEST_SCALES) + len(comparison.REFERENCE_PEAKS) - 1
-    own, _, _ = comparison.scores(dim.expand(stack), merge_stack(stack.images), stack.images[0])
-    assert rows.index[0] == tables.PROTOCOL_SCALING
-    assert rows.iloc[0]["hdrvdp2_q"] == pytest.approx(own["hdrvdp2_q"])
-    assert rows.iloc[0]["pu21_psnr"] == pytest.approx(own["pu21_psnr"])
+def test_scaling_study_moves_what_it_should(stack, methods, found):
+    table = pd.DataFrame(radiance.scaling_rows([stack], methods[:1])).set_index("scaling")
+    assert len(table) == len(radiance.TEST_SCALES) + len(radiance.REFERENCE_PEAKS) - 1
+    own = found.loc["linearised", ["hdrvdp2_q", "pu21_psnr"]].to_dict()
+    first = table.loc["mean where unclipped, truth 1000 cd/m2"]
+    assert first[list(own)].to_dict() == pytest.approx(own)
     # a relative image lies in the dark, where the eye sees less
-    dark = rows.loc["mean where unclipped, truth 1 cd/m2", "hdrvdp2_q"]
-    assert dark > rows.iloc[0]["hdrvdp2_q"]
+    assert table.loc["mean where unclipped, truth 1 cd/m2", "hdrvdp2_q"] > first["hdrvdp2_q"]
 
 
-def test_figure7_has_the_papers_methods_and_the_curve(stack, methods):
-    ldr, truth, results = comparison.figure7(stack, methods)
-    assert list(results) == ["masia", "kovaleski_oliveira", "huo", "tone_curve", "deep_chain"]
-    for picture, seen, changes, q in results.values():
-        assert picture.shape == ldr.shape == truth.shape == changes.shape
-        assert seen.shape == ldr.shape[:2]
-        assert changes.dtype == np.uint8
-        assert q < 100
+def test_figure7_has_the_papers_methods_and_the_curve(stack, methods, found):
+    ldr, shown, results = radiance.figure7(stack, methods)
+    assert tuple(results) == radiance.FIGURE7_METHODS
+    for name, (picture, seen, changes, q) in results.items():
+        assert picture.shape == ldr.shape == shown.shape == changes.shape == (*seen.shape, 3)
+        assert q == pytest.approx(found.loc[name, "hdrvdp2_q"])
 
 
-# ----------------------------------------------------------------------------------- ExpandNet
+def test_evaluate_computes_where_it_is_told_to(stack, weights_folder, tmp_path, monkeypatch):
+    devices = []
 
-FAKE = """
-import torch
-from torch import nn
+    def watch(module, name):
+        real = getattr(module, name)
+        called = lambda *a, device, **o: devices.append(device) or real(*a, device="cpu", **o)  # noqa: E731
+        monkeypatch.setattr(module, name, called)
 
-class ExpandNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.zeros(3))
-
-    def predict(self, x, patch_size):
-        assert patch_size == 256 and x.shape[0] == 3 and x.min() == 0 and x.max() == 1
-        return (x ** 2) * self.gain[:, None, None]
-"""
+    for module, name in ((radiance, "reconstruct"), (metrics, "hdrvdp2"), (metrics, "drim")):
+        watch(module, name)
+    monkeypatch.setattr(radiance, "choose_device", lambda name: torch.device(name or "cpu"))
+    monkeypatch.setattr(radiance, "load_stacks", lambda dataset, split: [stack])
+    path = radiance.evaluate("made", tmp_path, weights=weights_folder, jobs=1, device="meta")
+    table = rows.read_rows(path)
+    assert devices == [torch.device("meta")] * (2 * len(table) + 1)
+    assert [p.name for p in (tmp_path / "rows").iterdir()] == ["made_one.csv"]
+    with pytest.raises(ReplicationError, match="at least 1, not 0"):
+        radiance.evaluate("nowhere", tmp_path, weights=tmp_path / "none", jobs=0)
 
 
 @pytest.fixture
-def clone(tmp_path):
-    (tmp_path / "model.py").write_text(FAKE)
-    torch.save({"gain": torch.tensor([1.0, 2.0, 4.0])}, tmp_path / "weights.pth")
+def files(tmp_path, truth):
+    """Two HDR files and a photo whose left part is clipped."""
+    other = truth * np.linspace(0.8, 1.2, truth.shape[1], dtype=np.float32)[:, None]
+    photo = np.full(truth.shape, 90, np.uint8)
+    photo[:, :16] = 255
+    io.write_hdr(tmp_path / "a.exr", other)
+    io.write_hdr(tmp_path / "b.exr", truth)
+    io.write_png(tmp_path / "photo.png", photo)
     return tmp_path
 
 
-def test_expandnet_runs_from_a_clone(clone, photo):
-    hdr = expandnet.expand(photo, clone=clone)
-    linear = ((photo - photo.min()) / np.float32(np.ptp(photo))) ** 2 * [1, 2, 4]
-    np.testing.assert_allclose(
-        hdr, (linear - linear.min()) / (linear.max() - linear.min()), atol=1e-6
-    )
-    assert hdr.dtype == np.float32
-    (method,) = [
-        m for m in comparison.photo_methods(expandnet_clone=clone) if m.name == "expandnet"
-    ]
-    assert len(method.weights_hash) == 12
+def test_compare_scales_by_the_photo_or_not_at_all(files):
+    pair, photo = (files / "a.exr", files / "b.exr"), files / "photo.png"
+    plain = radiance.compare(*pair, maps=files / "maps")
+    assert sorted(p.name for p in (files / "maps").iterdir()) == ["a_drim.png", "a_hdrvdp2.png"]
+    options = {"photo": photo}, {"absolute": True}
+    by_photo, absolute = (radiance.compare(*pair, **one) for one in options)
+    assert (by_photo["clipped_share"], "clipped_share" in plain) == (0.25, False)
+    assert len({one["pu21_psnr"] for one in (plain, by_photo, absolute)}) == 3
+    seen = metrics.hdrvdp2(*map(io.read_hdr, pair), "rgb-bt.709", 33.5102139115)
+    assert absolute["hdrvdp2_q"] == pytest.approx(seen.Q, abs=1e-9)
+    assert radiance.compare_protocol(photo) == radiance.PROTOCOL
+    assert "test: same mean luminance; HDR-VDP" in radiance.compare_protocol()
+    assert "both in cd/m2 as they are" in radiance.compare_protocol(absolute=True)
 
 
-def test_expandnet_needs_its_files(clone, tmp_path, photo):
-    with pytest.raises(ReplicationError, match=r"no model\.py"):
-        expandnet.load(tmp_path / "nowhere")
-    torch.save({"other": torch.zeros(3)}, clone / "weights.pth")
-    with pytest.raises(ReplicationError, match="Cannot load ExpandNet"):
-        expandnet.load(clone / ".")
-    (clone / "weights.pth").unlink()
-    with pytest.raises(ReplicationError, match=r"no weights\.pth"):
-        expandnet.load(clone / ".." / clone.name)
-
-
-def test_a_constant_picture_does_not_divide_by_zero(clone):
-    with pytest.raises(ReplicationError, match="uint8 or floating"):
-        expandnet.expand(np.zeros((4, 4, 3), np.int32), clone=clone)
-    assert not expandnet._stretched(np.full((4, 4, 3), 9, np.uint8)).any()
-
-
-def test_the_merged_truth_is_the_light_that_was_photographed(stack):
-    merged, known = merge_stack(stack.images), stack.radiance
-    ratio = luminance_of(merged) / luminance_of(known)
-    assert np.percentile(np.abs(np.log10(ratio / np.median(ratio))), 95) < 0.05
+@pytest.mark.filterwarnings("error")
+def test_compare_names_the_file_that_is_wrong(files):
+    good = io.read_hdr(files / "a.exr")
+    holes = np.where(np.arange(64)[:, None] == 5, np.nan, good)
+    made = {"holes": holes, "small": good[:-1], "tiny": good[:16, :16], "huge": good * 0 + 3e38}
+    for name, image in made.items():
+        header, channels = {"compression": OpenEXR.ZIP_COMPRESSION}, {"RGB": np.float32(image)}
+        OpenEXR.File(header, channels).write(str(files / f"{name}.exr"))
+    for test, reference, words, options in (
+        ("holes", "b", "holes.exr.* NaN", {}),
+        ("b", "holes", "holes.exr.* NaN", {}),
+        ("a", "small", r"a.exr has 64x48 pixels, but .*small.exr has 64x47", {}),
+        ("huge", "b", "huge.exr", {}),
+        ("huge", "b", "huge.exr", {"absolute": True}),
+        ("tiny", "tiny", r"tiny.exr with .*tiny.exr: .*17", {}),
+        ("small", "small", "photo.png has 64x48", {"photo": files / "photo.png"}),
+        ("a", "b", "photo .*absolute", {"photo": files / "photo.png", "absolute": True}),
+        ("a", "b", "Cannot write to .*a.exr is not a folder", {"maps": files / "a.exr"}),
+        ("a", "b", "nonsense", {"device": "nonsense"}),
+    ):
+        with pytest.raises(ReplicationError, match=words):
+            radiance.compare(files / f"{test}.exr", files / f"{reference}.exr", **options)

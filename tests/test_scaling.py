@@ -24,8 +24,7 @@ def test_reference_by_hand():
     scaled = scale_reference(hdr)
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled, hdr * (1000 / 999), rtol=1e-6)
-    np.testing.assert_allclose(scale_reference(hdr, 50, 20.0), hdr * (20 / 500), rtol=1e-6)
-    np.testing.assert_allclose(scale_reference(hdr, percentile=100, luminance=1), hdr / 1000)
+    np.testing.assert_allclose(scale_reference(hdr, luminance=20), hdr * (20 / 999), rtol=1e-6)
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1e-3, 1e12])
@@ -54,29 +53,12 @@ def test_only_unclipped_pixels_set_the_scale_of_the_test():
     np.testing.assert_allclose(scaled[~mask], 1000 * reference[~mask], rtol=1e-5)
 
 
-def test_mean_luminance_agrees_after_scaling():
-    reference, test = scale_reference(radiance()), radiance(seed=3)
-    mask = np.random.default_rng(2).random(reference.shape[:2]) < 0.4
-    scaled = scale_test(test, reference, mask)
-    means = [luminance(image)[mask].mean() for image in (scaled, reference)]
-    assert means[0] == pytest.approx(means[1], rel=1e-6)
-    ratio = scaled / test
-    assert np.ptp(ratio) < 1e-5 * ratio.mean(), "one factor for all pixels and channels"
-
-
 def test_clipped_channels_are_counted():
     ldr = np.array([[[251, 255, 252], [250, 251, 0], [0, 0, 255], [250, 250, 250]]], np.uint8)
     assert clipped_channels(ldr).tolist() == [[3, 1, 1, 0]]
-    assert clipped_channels(ldr, level=255).tolist() == [[1, 0, 1, 0]]
 
 
-def test_inputs_are_left_alone():
-    hdr = radiance()
-    before = hdr.copy()
-    scale_test(hdr, scale_reference(hdr), np.ones(hdr.shape[:2], bool))
-    assert np.array_equal(hdr, before)
-
-
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -84,9 +66,10 @@ def test_inputs_are_left_alone():
         (lambda: scale_reference(GREY * np.nan), "NaN"),
         (lambda: scale_reference(-GREY), "negative"),
         (lambda: scale_reference(GREY * 0), "percentile of the reference is 0"),
-        (lambda: scale_reference(GREY, 101), "percentile within 0 and 100"),
-        (lambda: scale_reference(GREY, luminance=0), "positive luminance"),
-        (lambda: scale_reference(GREY, luminance=1e39), "too bright"),
+        (lambda: scale_reference(GREY, luminance=0), "must be positive, not 0"),
+        (lambda: scale_reference(GREY, luminance=1e39), "The reference holds values too bright"),
+        (lambda: scale_reference(GREY * 6e38), "The reference holds values too bright.*3e.38"),
+        (lambda: scale_test(GREY * 6e38, GREY, ALL), "The test holds values too bright.*3e.38"),
         (lambda: scale_test(GREY[1:], GREY, ALL), r"not \(3, 5, 3\), \(4, 5, 3\)"),
         (lambda: scale_test(GREY, GREY, ALL[1:]), r"bool \(3, 5\)"),
         (lambda: scale_test(GREY, GREY, ALL.astype(int)), "int64"),
@@ -94,12 +77,11 @@ def test_inputs_are_left_alone():
         (lambda: scale_test(GREY * 0, GREY, ALL), "The test is black"),
         (lambda: scale_test(GREY, GREY * 0, ALL), "The reference is black"),
         (lambda: scale_test(GREY * np.inf, GREY, ALL), "infinite"),
-        (lambda: clipped_channels(GREY), "uint8 image"),
-        (lambda: clipped_channels(np.zeros((3, 3), np.uint8)), "uint8 image"),
-        (lambda: clipped_channels(np.zeros((3, 3, 3), np.uint8), level=0), "within 1 and 255"),
+        (lambda: clipped_channels(GREY), "must be uint8"),
+        (lambda: clipped_channels(np.zeros((3, 3), np.uint8)), r"\(H, W, 3\)"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(call, words):
+def test_bad_input_is_refused_in_one_sentence(call, words):
     with pytest.raises(ReplicationError, match=words) as error:
         call()
     assert "\n" not in str(error.value)

@@ -1,21 +1,24 @@
-"""Readers of exposure stacks, on small trees made here, and the committed manifests."""
-
-import csv
+"""Readers of exposure stacks on small trees made here, the committed manifests and their splits."""
 
 import cv2
 import numpy as np
 import OpenEXR
+import pandas as pd
 import pytest
 from PIL import Image
 
+import replication.train as training
 from replication.data import stacks
 from replication.data.stacks import (
-    EVS,
+    MANIFESTS,
+    STACK_EVS,
     ExposureStack,
     dataset_hash,
+    has_split,
     iter_stacks,
     load_stacks,
     manifest,
+    place_of,
     read_folder,
 )
 from replication.files import ReplicationError
@@ -32,274 +35,207 @@ def save(path, image, **options):
     Image.fromarray(image).save(path, **options)
 
 
-def save_hdr(path, radiance):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.ascontiguousarray(radiance[..., ::-1]))
-
-
-def write_csv(path, rows):
-    with open(path, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def save_exr(path, radiance):
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": radiance}).write(str(path))
 
 
 @pytest.fixture
 def openstacks(tmp_path, monkeypatch):
     """Three small scenes in the layout of openstacks, with their own manifest."""
-    rows = []
-    for seed, (dataset, scene, split) in enumerate(
-        [("hdrps", "hill", "train"), ("hdrps", "lake", "test"), ("empa", "tower", "test")]
-    ):
-        for ev in EVS:
-            path = f"{dataset}/{scene}/ev{ev:+d}.webp"
+    rows, scenes = ["dataset,scene,split,ev,path"], ("hdrps,hill", "hdrps,lake", "empa,tower")
+    for seed, scene in enumerate(scenes):
+        for ev in STACK_EVS:
+            path = f"{scene.replace(',', '/')}/ev{ev:+d}.webp"
             save(tmp_path / "openstacks" / path, picture(ev, seed=seed), lossless=True)
-            rows.append(dict(dataset=dataset, scene=scene, split=split, ev=ev, path=path))
-    write_csv(tmp_path / "openstacks.csv", rows)
+            rows.append(f"{scene},{'test' if seed else 'train'},{ev},{path}")
+    (tmp_path / "openstacks.csv").write_text("\n".join(rows))
+    monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
+    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
+    return tmp_path / "openstacks"
+
+
+def test_pictures_and_properties(openstacks):
+    loaded = load_stacks("openstacks")
+    names = [("hdrps", "hill", "train"), ("hdrps", "lake", "test"), ("empa", "tower", "test")]
+    assert [(s.dataset, s.scene, s.split) for s in loaded] == names
+    for seed, stack in enumerate(loaded):
+        assert stack.evs == list(stack.images) == [-3, -2, -1, 0, 1, 2, 3]
+        np.testing.assert_array_equal(stack.exposure_times, [0.125, 0.25, 0.5, 1, 2, 4, 8])
+        assert stack.shape == (6, 8, 3)
+        assert stack.radiance is None
+        for ev in STACK_EVS:
+            np.testing.assert_array_equal(stack.images[ev], picture(ev, seed=seed), strict=True)
+
+
+def test_selection(openstacks):
+    def names(*args, **kwargs):
+        return [s.scene for s in load_stacks(*args, root=openstacks.parent, **kwargs)]
+
+    assert names("hdrps") == ["hill", "lake"]
+    assert names("openstacks", "test") == ["lake", "tower"]
+    assert names("openstacks", scenes=["tower", "hill"]) == ["hill", "tower"]
+    assert has_split("hdrps", "train")
+    assert not has_split("empa", "train")
+    (openstacks / "empa/tower/ev+1.webp").unlink()
+    found = iter_stacks("openstacks")  # one at a time
+    assert [next(found).scene, next(found).scene] == ["hill", "lake"]
+    with pytest.raises(ReplicationError):
+        next(found)
+
+
+def fails(words, function, *arguments, **options):
+    with pytest.raises(ReplicationError, match=words) as info:
+        function(*arguments, **options)
+    assert "\n" not in str(info.value)
+
+
+def test_wrong_names_and_absent_data(openstacks, tmp_path):
+    fails("Unknown data set 'nosuch'; there are mini, openstacks", load_stacks, "nosuch")
+    fails("Unknown split 'x'; there are train, val, test", load_stacks, "hdrps", "x")
+    fails("There are no scenes in the data set hdrps, split val", load_stacks, "hdrps", "val")
+    fails("no scene 'hill' in the data .* split test", load_stacks, "hdrps", "test", ["hill"])
+    for dataset in stacks.DATASETS:
+        hint = r"run `python -m replication fetch \w+"
+        fails(hint, load_stacks, dataset, root=tmp_path / "nowhere")
+
+
+def test_faulty_frames(openstacks):
+    path, where = openstacks / "hdrps/lake/ev+1.webp", r"EV \+1 picture of hdrps scene lake"
+    save(path, picture(height=5), lossless=True)
+    fails(where + r" is \(5, 8, 3\), but EV \+0 is \(6, 8, 3\)", load_stacks, "hdrps")
+    path.write_bytes(path.read_bytes()[:60])
+    fails(f"Cannot read the {where} .*damaged", load_stacks, "hdrps")
+    path.unlink()
+    fails(f"Cannot read the {where} .*no file", load_stacks, "hdrps")
+
+
+def test_faulty_manifests(openstacks):
+    path, where = openstacks.parent / "openstacks.csv", r"the manifest .*openstacks\.csv: .*"
+    for content, words in (
+        (b"dataset,scene\n\xff\xfe,x\n", "'utf-8' codec can't decode"),
+        (b"dataset,scene,split,ev\nhdrps,hill,train,0\n", "a row has no path"),
+        (b"dataset,scene,split,ev,path\nhdrps,hill\n", "a row has no split"),
+    ):
+        path.write_bytes(content)
+        fails(where + words, load_stacks, "hdrps")
+    path.unlink()
+    fails(where + "No such file", load_stacks, "hdrps")
+
+
+@pytest.fixture
+def mini(tmp_path, monkeypatch):
+    """Two scenes of one panorama, and one of another."""
+    rows = ["scene,panorama,ev,path"]
+    for scene in ("hall_az000", "hall_az090", "park_az000"):
+        for ev in STACK_EVS:
+            save(tmp_path / f"mini/{scene}/ev{ev:+d}.png", picture(ev))
+            rows.append(f"{scene},{scene[:4]},{ev},{scene}/ev{ev:+d}.png")
+        radiance = np.full((6, 8, 3), 0.1, np.float32)
+        radiance[0, 0] = (1e-20, 1 / 3, 1e20)
+        save_exr(tmp_path / f"mini/{scene}/radiance.exr", radiance)
+        rows.append(f"{scene},{scene[:4]},radiance,{scene}/radiance.exr")
+    (tmp_path / "mini_frames.csv").write_text("\n".join(rows))
+    (tmp_path / "mini.csv").write_text("panorama,split\nhall,train\npark,test\n")
     monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
     return tmp_path
 
 
-class TestLoadStacks:
-    def test_pictures_and_properties(self, openstacks):
-        loaded = load_stacks("openstacks", root=openstacks)
-        assert [(s.dataset, s.scene, s.split) for s in loaded] == [
-            ("hdrps", "hill", "train"),
-            ("hdrps", "lake", "test"),
-            ("empa", "tower", "test"),
-        ]
-        for seed, stack in enumerate(loaded):
-            assert stack.evs == [-3, -2, -1, 0, 1, 2, 3]
-            np.testing.assert_array_equal(
-                stack.exposure_times, [0.125, 0.25, 0.5, 1, 2, 4, 8], strict=True
-            )
-            assert stack.shape == (6, 8, 3)
+def test_radiance_is_exact_and_split_is_the_panoramas(mini):
+    train = load_stacks("mini", "train", root=mini)
+    assert [s.scene for s in train] == ["hall_az000", "hall_az090"]
+    radiance = train[0].radiance
+    assert radiance.dtype == np.float32
+    np.testing.assert_array_equal(radiance[0, 0], np.float32([1e-20, 1 / 3, 1e20]))
+    np.testing.assert_array_equal(radiance[1], np.full((8, 3), 0.1, np.float32))
+    (mini / "mini.csv").write_text("panorama,split\nhall,train\n")
+    fails(r"The panorama park is not in mini\.csv", manifest, "mini")
+
+
+def test_faulty_radiance(mini):
+    path, where = mini / "mini/park_az000/radiance.exr", "radiance of mini scene park_az000"
+    save_exr(path, np.full((6, 8, 3), np.nan, np.float32))
+    fails(where + " has NaN or infinite values", load_stacks, "mini", "test", root=mini)
+    save_exr(path, np.ones((4, 4, 3), np.float32))
+    fails(where + r" is \(4, 4, 3\)", load_stacks, "mini", "test", root=mini)
+    path.unlink()
+    fails(f"Cannot read the {where}", load_stacks, "mini", "test", root=mini)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "counts"), [("mini", (24, 4, 12)), ("hdrps", (22, 4, 10)), ("empa", (0, 0, 15))]
+)
+def test_committed_scenes_and_splits(dataset, counts):
+    frames = pd.DataFrame(manifest(dataset))
+    frames["place"] = [place_of(dataset, scene) for scene in frames.scene]
+    for column in {"scene", "place", "pixel_sha256", "source_sha256"} & set(frames):
+        assert (frames.groupby(column)["split"].nunique() == 1).all()  # none is in two splits
+    scenes = frames.groupby("split")["scene"].nunique()
+    assert tuple(scenes.get(split, 0) for split in stacks.SPLITS) == counts
+    for _, part in frames[frames.ev != "radiance"].groupby("scene"):
+        assert sorted(part.ev.astype(int)) == list(STACK_EVS)
+    assert frames.pixel_sha256.is_unique
+
+
+def test_place_of_every_scene():
+    panoramas = pd.read_csv(MANIFESTS / "mini.csv")
+    assert panoramas.sha256.is_unique
+    assert panoramas.split.value_counts().to_dict() == {"train": 6, "test": 3, "val": 1}
+    for row in manifest("mini"):
+        assert place_of("mini", row["scene"]) == row["panorama"]
+    known = {f"knossos{n}": "knossos" for n in "145678"} | {f"forth{n}": "forth" for n in "234"}
+    known |= {"zurich": "zurich", "zurich2": "zurich"}
+    for pair in ("bandon-sunset", "blooming-gorse", "cemetery-tree", "exploratorium"):
+        known |= {f"{pair}-1": pair, f"{pair}-2": pair}
+    for pair in ("west-branch-ausable-", "amikeus-beaver-dam-pm"):
+        known |= {f"{pair}1": pair.rstrip("-"), f"{pair}2": pair.rstrip("-")}
+    for dataset, scene in {(row["dataset"], row["scene"]) for row in manifest("openstacks")}:
+        # a number alone, as of ur-chapel-2, museum1 and 507, is no pair
+        assert place_of(dataset, scene) == known.pop(scene, scene)
+    assert not known
+    assert place_of("vds", "train-t01") == "train-t01"
+    fails("'vds' has no manifest", manifest, "vds")
+
+
+@pytest.fixture(params=["/set", "_set"])
+def vds(tmp_path, request, monkeypatch):
+    """Both layouts: train/set/t01 without HDR, train_set/t01 with train_hdr_set."""
+    folder = tmp_path / "vds"
+    for tree, number in [("train", n) for n in range(1, 11)] + [("test", 1), ("test", 2)]:
+        name = f"t{number:02d}"
+        for ev in STACK_EVS:
+            image = picture(ev, 66, 70, seed=number + 100 * (tree == "test"))
+            save(folder / f"{tree}{request.param}/{name}/{name}_{ev}EV_true.jpg.png", image)
+        if request.param == "_set":
+            (folder / f"{tree}_hdr_set" / name).mkdir(parents=True)
+            hdr = np.full((66, 70, 3), 0.5 * number, np.float32)
+            assert cv2.imwrite(str(folder / f"{tree}_hdr_set/{name}/target_hdr.hdr"), hdr)
+    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path))
+    return folder / f"test{request.param}"
+
+
+def test_both_layouts_of_vds(vds):
+    every = load_stacks("vds")
+    splits = [s.split for s in every]
+    assert len({s.scene for s in every}) == len(every) == 12
+    assert [splits.count(split) for split in stacks.SPLITS] == [7, 3, 2]  # 7 : 3
+    for number, stack in enumerate(load_stacks("vds", "test"), 1):
+        assert stack.scene == f"test-t0{number}"
+        for ev in STACK_EVS:
+            np.testing.assert_array_equal(stack.images[ev], picture(ev, 66, 70, number + 100))
+        if vds.name == "test_set":
+            assert (stack.radiance == 0.5 * number).all()
+        else:
             assert stack.radiance is None
-            for ev in EVS:
-                np.testing.assert_array_equal(stack.images[ev], picture(ev, seed=seed), strict=True)
-
-    def test_selection(self, openstacks):
-        def names(*args, **kwargs):
-            return [s.scene for s in load_stacks(*args, root=openstacks, **kwargs)]
-
-        assert names("hdrps") == ["hill", "lake"]
-        assert names("openstacks", "test") == ["lake", "tower"]
-        assert names("openstacks", scenes=["tower", "hill"]) == ["hill", "tower"]
-
-    def test_iter_reads_one_at_a_time(self, openstacks):
-        (openstacks / "openstacks/empa/tower/ev+1.webp").unlink()
-        found = iter_stacks("openstacks", root=openstacks)
-        assert next(found).scene == "hill"
-        assert next(found).scene == "lake"
-        with pytest.raises(ReplicationError):
-            next(found)
-
-    def test_data_root_from_the_environment(self, openstacks, monkeypatch):
-        monkeypatch.setenv("REPLICATION_DATA", str(openstacks))
-        assert len(load_stacks("empa")) == 1
-
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (("nosuch",), "Unknown data set 'nosuch'; there are mini, openstacks"),
-            (("hdrps", "testing"), "Unknown split 'testing'; there are train, val, test"),
-            (("hdrps", "val"), "There are no scenes in the data set hdrps, split val"),
-            (("hdrps", "test", ["hill"]), "no scene 'hill' in the data set hdrps, split test"),
-        ],
-    )
-    def test_wrong_names(self, openstacks, arguments, words):
-        with pytest.raises(ReplicationError, match=words):
-            load_stacks(*arguments, root=openstacks)
-
-    @pytest.mark.parametrize("dataset", stacks.DATASETS)
-    def test_absent_data_tell_the_command(self, tmp_path, dataset):
-        with pytest.raises(ReplicationError, match=r"run `python -m replication fetch \w+") as info:
-            load_stacks(dataset, root=tmp_path)
-        assert "\n" not in str(info.value)
-
-    def test_missing_exposure(self, openstacks):
-        (openstacks / "openstacks/hdrps/lake/ev-2.webp").unlink()
-        with pytest.raises(ReplicationError, match=r"EV -2 picture of hdrps scene lake is missing"):
-            load_stacks("hdrps", root=openstacks)
-
-    def test_other_size(self, openstacks):
-        save(openstacks / "openstacks/hdrps/lake/ev+3.webp", picture(3, 5, 8), lossless=True)
-        with pytest.raises(
-            ReplicationError, match=r"EV \+3 picture of hdrps scene lake has 8x5 .* EV \+0 has 8x6"
-        ):
-            load_stacks("hdrps", root=openstacks)
-
-    def test_unreadable_frame(self, openstacks):
-        path = openstacks / "openstacks/hdrps/lake/ev+1.webp"
-        path.write_bytes(path.read_bytes()[:60])
-        with pytest.raises(
-            ReplicationError, match=r"Cannot read the EV \+1 picture of hdrps scene lake"
-        ):
-            load_stacks("hdrps", root=openstacks)
+    (vds / "t02/t02_-1EV_true.jpg.png").unlink()
+    fails("EV -1 picture of vds scene test-t02 .*t02_-1EV", load_stacks, "vds")
 
 
-class TestMini:
-    @pytest.fixture
-    def mini(self, tmp_path, monkeypatch):
-        rows = []
-        for scene in ("hall_az000", "hall_az090", "park_az000"):
-            folder = tmp_path / "mini" / scene
-            for ev in EVS:
-                save(folder / f"ev{ev:+d}.png", picture(ev))
-                rows.append(
-                    dict(scene=scene, panorama=scene[:4], ev=ev, path=f"{scene}/ev{ev:+d}.png")
-                )
-            radiance = np.full((6, 8, 3), 0.1, np.float32)
-            radiance[0, 0] = (1e-20, 1 / 3, 1e20)
-            header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-            OpenEXR.File(header, {"RGB": radiance}).write(str(folder / "radiance.exr"))
-            rows.append(
-                dict(scene=scene, panorama=scene[:4], ev="radiance", path=f"{scene}/radiance.exr")
-            )
-        write_csv(tmp_path / "mini_frames.csv", rows)
-        write_csv(
-            tmp_path / "mini.csv",
-            [dict(panorama="hall", split="train"), dict(panorama="park", split="test")],
-        )
-        monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
-        return tmp_path
-
-    def test_radiance_is_exact_and_split_is_the_panoramas(self, mini):
-        train = load_stacks("mini", "train", root=mini)
-        assert [s.scene for s in train] == ["hall_az000", "hall_az090"]
-        radiance = train[0].radiance
-        assert radiance.dtype == np.float32
-        np.testing.assert_array_equal(radiance[0, 0], np.float32([1e-20, 1 / 3, 1e20]))
-        np.testing.assert_array_equal(radiance[1], np.full((8, 3), 0.1, np.float32))
-
-    def test_nan_radiance(self, mini):
-        radiance = np.full((6, 8, 3), np.nan, np.float32)
-        path = mini / "mini/park_az000/radiance.exr"
-        OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": radiance}).write(str(path))
-        with pytest.raises(
-            ReplicationError, match="radiance of mini scene park_az000 has NaN or infinite values"
-        ):
-            load_stacks("mini", "test", root=mini)
-
-    def test_radiance_of_another_size(self, mini):
-        path = mini / "mini/park_az000/radiance.exr"
-        OpenEXR.File(
-            {"type": OpenEXR.scanlineimage}, {"RGB": np.ones((4, 4, 3), np.float32)}
-        ).write(str(path))
-        with pytest.raises(ReplicationError, match="radiance of mini scene park_az000 has 4x4"):
-            load_stacks("mini", "test", root=mini)
-
-    def test_missing_radiance(self, mini):
-        (mini / "mini/park_az000/radiance.exr").unlink()
-        with pytest.raises(ReplicationError, match="Cannot read the radiance of mini scene park"):
-            load_stacks("mini", "test", root=mini)
-
-    def test_manifests_that_do_not_fit(self, mini):
-        write_csv(mini / "mini.csv", [dict(panorama="hall", split="train")])
-        with pytest.raises(ReplicationError, match=r"panorama 'park' unknown to mini\.csv"):
-            manifest("mini")
-
-
-class TestCommittedManifests:
-    @pytest.mark.parametrize("dataset", ["mini", "openstacks"])
-    def test_seven_frames_a_scene_and_no_scene_in_two_splits(self, dataset):
-        scenes = {}
-        for row in manifest(dataset):
-            scenes.setdefault(row["scene"], []).append(row)
-        assert len(scenes) == {"mini": 40, "openstacks": 51}[dataset]
-        for rows in scenes.values():
-            assert len({row["split"] for row in rows}) == 1
-            assert sorted(int(row["ev"]) for row in rows if row["ev"] != "radiance") == list(EVS)
-        hashes = [row["pixel_sha256"] for rows in scenes.values() for row in rows]
-        assert len(set(hashes)) == len(hashes)
-
-    def test_no_panorama_is_in_two_splits(self):
-        panoramas = stacks.read_csv(stacks.MANIFESTS / "mini.csv")
-        assert len({row["panorama"] for row in panoramas}) == len(panoramas) == 10
-        assert len({row["sha256"] for row in panoramas}) == 10
-        splits = {}
-        for row in manifest("mini"):
-            assert row["scene"].startswith(row["panorama"] + "_az")
-            splits.setdefault(row["panorama"], set()).add(row["split"])
-        assert all(len(split) == 1 for split in splits.values())
-        counts = {name: sum(split == {name} for split in splits.values()) for name in stacks.SPLITS}
-        assert counts == {"train": 6, "val": 1, "test": 3}
-
-    def test_no_place_of_hdrps_is_in_two_splits(self):
-        # numbered scenes (lake-1, lake-2) show one place
-        splits = {}
-        for row in manifest("hdrps"):
-            place = row["scene"].rstrip("0123456789").rstrip("-") or row["scene"]
-            splits.setdefault(place, set()).add(row["split"])
-        assert all(len(split) == 1 for split in splits.values())
-
-    def test_vds_has_none(self):
-        with pytest.raises(ReplicationError, match="'vds' has no manifest"):
-            manifest("vds")
-
-    def test_sizes_of_the_splits(self):
-        scenes = {(row["dataset"], row["scene"], row["split"]) for row in manifest("openstacks")}
-        counted = [
-            (d, s, sum(x[0] == d and x[2] == s for x in scenes))
-            for d, s in [("hdrps", "train"), ("hdrps", "val"), ("hdrps", "test"), ("empa", "test")]
-        ]
-        assert [n for *_, n in counted] == [22, 4, 10, 15]
-
-
-class TestVds:
-    @pytest.fixture(params=["set", "_set"])
-    def vds(self, tmp_path, request):
-        """Both trees in use: train/set/t01 without HDR, train_set/t01 with train_hdr_set."""
-        for tree, scenes in (("train", 10), ("test", 2)):
-            for number in range(1, scenes + 1):
-                name = f"t{number:02d}"
-                folder = tmp_path / "vds"
-                folder = folder / tree / "set" if request.param == "set" else folder / f"{tree}_set"
-                for ev in EVS:
-                    image = picture(ev, seed=number + 100 * (tree == "test"))
-                    save(folder / name / f"{name}_{ev}EV_true.jpg.png", image)
-                if request.param == "_set":
-                    hdr = np.full((6, 8, 3), 0.5 * number, np.float32)
-                    save_hdr(tmp_path / "vds" / f"{tree}_hdr_set" / name / "target_hdr.hdr", hdr)
-        return tmp_path, request.param
-
-    def test_both_layouts(self, vds):
-        root, layout = vds
-        every = load_stacks("vds", root=root)
-        assert len({s.scene for s in every}) == len(every) == 12
-        test = load_stacks("vds", "test", root=root)
-        assert [s.scene for s in test] == ["test-t01", "test-t02"]
-        for number, stack in enumerate(test, 1):
-            assert stack.dataset == "vds"
-            for ev in EVS:
-                np.testing.assert_array_equal(stack.images[ev], picture(ev, seed=number + 100))
-            if layout == "_set":
-                np.testing.assert_array_equal(
-                    stack.radiance, np.full((6, 8, 3), 0.5 * number, np.float32), strict=True
-                )
-            else:
-                assert stack.radiance is None
-
-    def test_seven_to_three_validation(self, vds):
-        root, _ = vds
-        train = {s.scene for s in load_stacks("vds", "train", root=root)}
-        val = {s.scene for s in load_stacks("vds", "val", root=root)}
-        assert (len(train), len(val)) == (7, 3)
-        assert not train & val
-        assert {s.scene for s in load_stacks("vds", "val", root=root)} == val
-
-    def test_missing_exposure(self, vds):
-        root, layout = vds
-        folder = root / "vds" / ("test/set" if layout == "set" else "test_set") / "t02"
-        (folder / "t02_-1EV_true.jpg.png").unlink()
-        with pytest.raises(
-            ReplicationError, match=r"EV -1 picture of vds scene test-t02 is missing"
-        ):
-            load_stacks("vds", root=root)
-
-    def test_no_tree(self, tmp_path):
-        with pytest.raises(ReplicationError, match=r"fetch vds --from DIR`"):
-            load_stacks("vds", root=tmp_path)
+def test_training_opens_no_test_picture(vds, tmp_path, monkeypatch):
+    read, real = [], stacks.read_image
+    monkeypatch.setattr(stacks, "read_image", lambda path: read.append(path) or real(path))
+    training.train_subnetworks([1], tmp_path / "out", dataset="vds", patches=4, batch_size=2)
+    assert read
+    assert not [path for path in read if path.is_relative_to(vds)]
 
 
 def bracket(folder, exposures, orientation=1):
@@ -314,133 +250,83 @@ def bracket(folder, exposures, orientation=1):
         save(folder / name, image, quality=98, exif=exif)
 
 
-class TestReadFolder:
-    def test_exif_gives_evs_and_histogram_the_middle(self, tmp_path):
-        # camera's rounded times; the names are in no order; ISO and aperture change too
-        bracket(
-            tmp_path / "street",
-            {
-                "IMG_9.jpg": (4, 1 / 500, 100),
-                "IMG_1.jpg": (4, 1 / 60, 400),
-                "IMG_5.JPG": (4, 1 / 60, 100),
-                "IMG_3.jpg": (4, 1 / 60, 200),
-                "IMG_4.jpg": (5.6, 1 / 60, 100),
-                "IMG_2.jpg": (4, 1 / 250, 100),
-            },
-        )
-        (tmp_path / "street" / "notes.txt").write_text("not a photo")
-        stack = read_folder(tmp_path / "street")
-        assert (stack.dataset, stack.scene, stack.split) == ("folder", "street", "")
-        assert stack.evs == [-3, -2, -1, 0, 1, 2]
-        means = [stack.images[ev].mean() for ev in stack.evs]
-        assert means == sorted(means)
-        np.testing.assert_array_equal(
-            stack.images[0], np.array(Image.open(tmp_path / "street" / "IMG_5.JPG"))
-        )
-        assert read_folder(tmp_path / "street", "x", neighbours=2).scene == "x"
-
-    def test_neighbours_move_the_middle(self, tmp_path):
-        times = {f"{i}.jpg": (4, 2.0**i / 60, 100) for i in range(7)}
-        bracket(tmp_path, times)
-        assert read_folder(tmp_path).evs == [0, 1, 2, 3, 4, 5, 6]
-        assert read_folder(tmp_path, neighbours=3).evs == [-3, -2, -1, 0, 1, 2, 3]
-
-    def test_upright(self, tmp_path):
-        # orientation 6: to be turned by 90 degrees to the right, so the dark left side goes up
-        bracket(tmp_path, {"a.jpg": (4, 1 / 60, 100), "b.jpg": (4, 1 / 30, 100)}, orientation=6)
-        image = read_folder(tmp_path).images[0]
-        assert image.shape == (256, 32, 3)
-        assert image[0].mean() < 5
-        assert image[-1].mean() > 250
-
-    def test_names_with_ev(self, tmp_path):
-        for ev in (-2, 0, 2):
-            save(tmp_path / f"scene_ev{ev:+d}.png", picture(ev))
-        stack = read_folder(tmp_path)
-        assert stack.evs == [-2, 0, 2]
-        np.testing.assert_array_equal(stack.images[2], picture(2))
-
-    @pytest.mark.parametrize(
-        ("name", "ev"),
-        [
-            ("ev-3.png", -3),
-            ("EV+2.JPG", 2),
-            ("t01_-3EV_true.jpg.png", -3),
-            ("t01_0EV_true.jpg.png", 0),
-            ("lake_ev1.tif", 1),
-            ("revolver7.png", None),
-            ("prev2.png", None),
-            ("ev0.5.png", None),
-            ("x_0.5EV.png", None),
-            ("IMG_1234.jpg", None),
-        ],
-    )
-    def test_ev_of_name(self, name, ev):
-        assert stacks._ev_of_name(name) == ev
-
-    def test_no_exif_and_no_names(self, tmp_path):
-        for name in ("a.png", "b.png"):
-            save(tmp_path / name, picture())
-        with pytest.raises(ReplicationError, match=r"need EXIF data .* or names with EV") as info:
-            read_folder(tmp_path)
-        assert "a.png" in str(info.value)
-
-    @pytest.mark.parametrize(
-        ("exposures", "words"),
-        [
-            ({"a.jpg": 60, "b.jpg": 59, "c.jpg": 30}, "same exposure, EV [+-][01]"),
-            ({"a.jpg": 60, "b.jpg": 60 / 2**0.5}, "not whole stops apart: EV"),
-            ({"a.jpg": 60, "b.jpg": 30, "c.jpg": 7.5}, "not evenly spaced: EV"),
-        ],
-    )
-    def test_odd_brackets(self, tmp_path, exposures, words):
-        bracket(tmp_path, {name: (4, 1 / speed, 100) for name, speed in exposures.items()})
-        with pytest.raises(ReplicationError, match=words):
-            read_folder(tmp_path)
-
-    def test_other_bad_folders(self, tmp_path):
-        with pytest.raises(ReplicationError, match="There is no folder"):
-            read_folder(tmp_path / "nowhere")
-        save(tmp_path / "one" / "ev+0.png", picture())
-        with pytest.raises(ReplicationError, match=r"at least two photos; .* has 1"):
-            read_folder(tmp_path / "one")
-        save(tmp_path / "one" / "ev+1.png", picture(1, 4, 4))
-        with pytest.raises(ReplicationError, match=r"EV \+1 picture of folder scene one has 4x4"):
-            read_folder(tmp_path / "one")
-        for name in ("ev+1.png", "ev+2.png"):
-            save(tmp_path / "bright" / name, picture())
-        with pytest.raises(ReplicationError, match="named EV 0"):
-            read_folder(tmp_path / "bright")
-        for name in ("ev+1.png", "EV1.png"):
-            save(tmp_path / "twice" / name, picture())
-        with pytest.raises(ReplicationError, match=r"both named EV \+1"):
-            read_folder(tmp_path / "twice")
+def test_exif_gives_evs_and_histogram_the_middle(tmp_path):
+    # a camera's rounded times; the names are in no order; ISO and aperture change too
+    exposures = [(1 / 500, 100), (1 / 60, 400), (1 / 60, 100), (1 / 60, 200), (1 / 250, 100)]
+    photos = {f"IMG_{n}.JPG": (4, *e) for n, e in zip((9, 1, 5, 3, 2), exposures, strict=True)}
+    bracket(tmp_path / "street", photos | {"IMG_4.jpg": (5.6, 1 / 60, 100)})
+    (tmp_path / "street/notes.txt").write_text("not a photo")
+    stack = read_folder(tmp_path / "street")
+    assert (stack.dataset, stack.scene, stack.split) == ("folder", "street", "")
+    assert stack.evs == [-3, -2, -1, 0, 1, 2]
+    means = [stack.images[ev].mean() for ev in stack.evs]
+    assert means == sorted(means)
+    middle = np.array(Image.open(tmp_path / "street/IMG_5.JPG"))
+    np.testing.assert_array_equal(stack.images[0], middle)
+    assert read_folder(tmp_path / "street", "x", neighbours=2).scene == "x"
 
 
-class TestExposureStack:
-    def test_needs_ev_0_and_8_bit_rgb(self):
-        with pytest.raises(ReplicationError, match="no EV 0 picture"):
-            ExposureStack("d", "s", "", {1: picture()})
-        with pytest.raises(ReplicationError, match=r"EV \+1 picture of d scene s is float64"):
-            ExposureStack("d", "s", "", {0: picture(), 1: picture() / 255})
+def test_neighbours_and_orientation(tmp_path):
+    # orientation 6: to be turned by 90 degrees to the right, so the dark left side goes up
+    bracket(tmp_path, {f"{i}.jpg": (4, 2.0**i / 60, 100) for i in range(7)}, orientation=6)
+    assert read_folder(tmp_path).evs == [0, 1, 2, 3, 4, 5, 6]
+    assert read_folder(tmp_path, neighbours=3).evs == [-3, -2, -1, 0, 1, 2, 3]
+    image = read_folder(tmp_path).images[0]
+    assert image.shape == (256, 32, 3)
+    assert image[0].mean() < 5 < 250 < image[-1].mean()
 
 
-class TestDatasetHash:
-    def make(self, scene="a", split="train", value=0, radiance=None):
+@pytest.mark.parametrize("name", ["ev+2.png", "EV2.bmp", "t01_2EV_true.jpg.png", "lake_ev2.tif"])
+def test_names_with_ev(tmp_path, name):
+    for ev, file in ((-2, "ev-2.png"), (0, "ev+0.png"), (2, name)):
+        save(tmp_path / file, picture(ev))
+    stack = read_folder(tmp_path)
+    assert list(stack.images) == [-2, 0, 2]
+    np.testing.assert_array_equal(stack.images[2], picture(2))
+
+
+@pytest.mark.parametrize("name", ["revolver7.png", "ev0.5.png", "x_0.5EV.png", "IMG_1234.png"])
+def test_names_without_ev(tmp_path, name):
+    save(tmp_path / "ev0.png", picture())
+    save(tmp_path / name, picture())
+    fails(r"need EXIF data .* or names .*\.png have no F-number", read_folder, tmp_path)
+
+
+def test_odd_brackets(tmp_path):
+    for words, *speeds in (
+        ("of the same exposure: EV", 60, 59, 30),
+        ("not whole stops apart: EV", 60, 60 / 2**0.5),
+        ("not evenly spaced: EV", 60, 30, 7.5),
+    ):
+        folder = tmp_path / words
+        bracket(folder, {f"{speed:.0f}.jpg": (4, 1 / speed, 100) for speed in speeds})
+        fails(words, read_folder, folder)
+
+
+def test_other_bad_folders(tmp_path):
+    fails("There is no folder", read_folder, tmp_path / "0")
+    for folder, words, *files in (
+        ("1", r"at least two photos; .* has 1", ("ev+0.png", 6)),
+        ("2", r"EV \+1 picture of folder scene 2 is \(4", ("ev+0.png", 6), ("ev+1.png", 4)),
+        ("3", "folder scene 3 has no EV 0", ("ev+1.png", 6), ("ev+2.png", 6)),
+        ("4", r"both named EV \+1", ("ev+1.png", 6), ("EV1.png", 6)),
+    ):
+        for name, height in files:
+            save(tmp_path / folder / name, picture(height=height))
+        fails(words, read_folder, tmp_path / folder)
+
+
+def test_data_set_hash_depends_on_everything_but_the_order():
+    def make(scene="a", split="train", value=0, radiance=None):
         image = np.full((2, 2, 3), value, np.uint8)
         return ExposureStack("d", scene, split, {0: image, 1: image}, radiance)
 
-    def test_order_does_not_matter_but_everything_else_does(self):
-        a, b = self.make("a"), self.make("b", value=7)
-        digest = dataset_hash([a, b])
-        assert len(digest) >= 12
-        assert int(digest, 16) >= 0
-        assert dataset_hash([b, a]) == digest
-        others = [
-            [a],
-            [a, self.make("c", value=7)],
-            [a, self.make("b", value=8)],
-            [a, self.make("b", split="test", value=7)],
-            [a, self.make("b", value=7, radiance=np.ones((2, 2, 3), np.float32))],
-        ]
-        assert len({dataset_hash(other) for other in others} | {digest}) == 6
+    a, b = make("a"), make("b", value=7)
+    digest = dataset_hash([a, b])
+    assert len(digest) == 16
+    assert dataset_hash([b, a]) == digest
+    others = [make("c", value=7), make("b", value=8), make("b", split="test", value=7)]
+    others += [make("b", value=7, radiance=np.ones((2, 2, 3), np.float32))]
+    assert len({dataset_hash([a, other]) for other in others} | {digest, dataset_hash([a])}) == 6
+    frames = {0: picture(), 1: picture() / 255}
+    fails(r"EV \+1 picture of d scene s must be uint8", ExposureStack, "d", "s", "", frames)

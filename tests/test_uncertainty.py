@@ -13,124 +13,106 @@ from replication.evaluation.uncertainty import (
 )
 from replication.files import ReplicationError
 
+NONE = np.nan, np.nan
+
 
 def test_interval_covers_the_true_mean_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    inside = 0
-    for seed in range(120):
-        low, high = mean_interval(generator.normal(5, 2, 25), seed=seed)
-        inside += low <= 5 <= high
-    assert 0.85 < inside / 120 <= 1
-
-
-def test_interval_is_near_the_normal_one_for_many_values():
-    values = np.random.default_rng(1).normal(10, 3, 400)
-    half = stats.norm.ppf(0.975) * values.std(ddof=1) / 20
-    np.testing.assert_allclose(
-        mean_interval(values), [values.mean() - half, values.mean() + half], atol=0.03
-    )
-
-
-def test_interval_is_repeatable_and_narrower_for_less_confidence():
-    values = np.arange(10.0) ** 2
-    assert mean_interval(values) == mean_interval(values)
-    low, high = mean_interval(values)
-    inner = mean_interval(values, confidence=0.5)
-    assert low < inner[0] < values.mean() < inner[1] < high
+    samples = np.random.default_rng(0).normal(5, 2, (60, 25))
+    found = [mean_interval(sample, seed=seed) for seed, sample in enumerate(samples)]
+    assert 0.85 < np.mean([low <= 5 <= high for low, high in found]) <= 1
+    inner, outer = mean_interval(samples[0], confidence=0.5), mean_interval(samples[0])
+    assert outer[0] < inner[0] < samples[0].mean() < inner[1] < outer[1]
+    assert mean_interval(samples[0]) == outer
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "groups", "expected"),
     [
-        ([3.0, 3.0, 3.0], (3, 3)),
-        ([3.0], (np.nan, np.nan)),
-        ([], (np.nan, np.nan)),
-        ([1.0, np.inf], (np.nan, np.nan)),
-        ([4.0, np.nan, 4.0], (4, 4)),
+        ([3.0, 3.0, 3.0], None, (3, 3)),
+        ([3.0], None, NONE),
+        ([], None, NONE),
+        ([1.0, np.inf], None, NONE),
+        ([4.0, np.nan, 4.0], None, (4, 4)),
+        ([1.0, 5.0, 9.0], ["hall"] * 3, NONE),
+        ([1.0, 5.0, 3.0, np.nan], ["hall", "hall", "park", "lake"], (3, 3)),
     ],
 )
-def test_degenerate_intervals(values, expected):
-    np.testing.assert_equal(mean_interval(np.array(values)), expected)
+def test_degenerate_intervals(values, groups, expected):
+    np.testing.assert_equal(mean_interval(np.array(values), groups), expected)
 
 
-def test_confidence_is_checked():
-    with pytest.raises(ReplicationError, match="confidence"):
-        mean_interval(np.arange(3.0), confidence=95)
+def test_views_of_one_panorama_count_as_one():
+    generator = np.random.default_rng(2)
+    panoramas, groups = generator.normal(30, 4, 12), np.repeat(np.arange(12), 5)
+    views = panoramas[groups] + generator.normal(0, 0.01, 60)
+    naive, grouped = (np.ptp(mean_interval(views, given)) for given in (None, groups))
+    # five equal views add nothing: the interval is that of the twelve means, sqrt(5) times the naive
+    assert grouped == pytest.approx(np.ptp(mean_interval(panoramas)), rel=0.01)
+    assert grouped / naive == pytest.approx(5**0.5, rel=0.1)
+    assert mean_interval(views, range(60)) == mean_interval(views)
+    # a large group weighs more: ten views of 40 dB and ten single ones of about 20 dB are 30 dB
+    low, high = mean_interval([40.0] * 10 + [20.0] * 9 + [20.5], [0] * 10 + list(range(1, 11)))
+    assert low < 30 < high
+    with pytest.raises(ReplicationError, match="3 values have 2 group labels"):
+        mean_interval(np.arange(3.0), ["hall", "park"])
+
+
+def test_seed_interval_is_students():
+    half = 4.302653 / 3**0.5  # mean 2, s 1, t(0.975, 2) = 4.3027
+    assert seed_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - half, 2 + half), rel=1e-6)
+    own = stats.ttest_1samp([1.0, 2.5, 3.0, 7.0], 0).confidence_interval(0.9)
+    assert seed_interval([1.0, 2.5, 3.0, 7.0], confidence=0.9) == pytest.approx(tuple(own))
+    np.testing.assert_equal(seed_interval([1.0]), NONE)
 
 
 def test_holm_by_hand():
     # 0.01 * 4, 0.02 * 3, 0.03 * 2 and 0.04: never below one before
-    np.testing.assert_allclose(
-        holm(np.array([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06], rtol=1e-12
-    )
-    np.testing.assert_equal(holm(np.array([np.nan, 0.5, 0.9])), [np.nan, 1.0, 1.0])
+    np.testing.assert_allclose(holm([0.03, 0.01, 0.04, 0.02]), [0.06, 0.04, 0.06, 0.06], rtol=1e-12)
+    np.testing.assert_equal(holm([np.nan, 0.5, 0.9]), [np.nan, 1.0, 1.0])
 
 
-def rows(values):
-    return pd.DataFrame(
-        [
-            {"scene": f"s{number}", "method": method, "psnr": value}
-            for method, column in values.items()
-            for number, value in enumerate(column)
-        ]
-    )
+def rows(**values):
+    parts = [pd.DataFrame({"psnr": column}).assign(method=name) for name, column in values.items()]
+    return pd.concat(parts).rename_axis("scene").reset_index()
 
 
-def test_pairs_cancel_what_images_have_in_common():
+def test_holms_family_is_the_one_that_is_named():
     images = np.linspace(10, 40, 8)
-    table = paired_differences(
-        rows({"curve": images, "other": images + 3, "chain": images + 1}), "psnr", "chain"
-    ).set_index("against")
-    assert list(table.index) == ["curve", "other"]
-    assert table.loc["curve", ["difference", "low", "high", "wins", "n"]].tolist() == [
-        pytest.approx(1),
-        pytest.approx(1),
-        pytest.approx(1),
-        8,
-        8,
-    ]
-    assert table.loc["other", "wins"] == 0
+    frame = rows(curve=images, chain=images + 1, third=images + 3, a_late_one=images - 2)
+    for against in (["curve"], ["a_late_one", "curve"], None):
+        table = paired_differences(frame, "psnr", "chain", against)
+        assert list(table["against"]) == (against or ["curve", "third", "a_late_one"])
+        assert table["p_holm"].tolist() == pytest.approx([p * len(table) for p in table["p"]])
     # eight differences of one sign: two of the 2^8 assignments of signs are as extreme
-    assert table["p"].tolist() == pytest.approx([2 / 2**8] * 2, rel=0.5)
-    assert (table["p_holm"] >= table["p"]).all()
+    assert table["p"].tolist() == pytest.approx([2 / 2**8] * 3, rel=0.5)
+    for name in ("difference", "low", "high"):
+        assert table[name].tolist() == pytest.approx([1, -2, 3])
+    assert table["wins"].tolist() == [8, 0, 8]
 
 
-def test_wilcoxon_is_the_exact_one_without_ties():
-    difference = np.array([0.3, -0.1, 0.7, 0.5, 1.1, 0.9])
-    table = paired_differences(
-        rows({"curve": np.zeros(6), "chain": difference}), "psnr", "chain"
-    ).iloc[0]
-    assert table["p"] == pytest.approx(4 / 2**6)  # rank sum 1: {}, {1} and their mirror images
+@pytest.mark.parametrize(
+    ("curve", "chain", "expected"),
+    [
+        # rank sum 1: {}, {1} and their mirror images
+        ([0.0] * 6, [0.3, -0.1, 0.7, 0.5, 1.1, 0.9], {"n": 6, "p": 4 / 2**6}),
+        ([1.0, np.nan, 2.0, 5.0], [2.0, 9.0, 4.0, 8.0], {"n": 3, "difference": 2}),
+        ([1.0, 2.0], [1.0, 2.0], {"difference": 0, "p": np.nan}),
+    ],
+)
+def test_one_pair(curve, chain, expected):
+    table = paired_differences(rows(curve=curve, chain=chain), "psnr", "chain")
+    assert table.iloc[0][list(expected)].to_dict() == pytest.approx(expected, nan_ok=True)
 
 
-def test_a_missing_value_leaves_its_pair_out():
-    table = paired_differences(
-        rows({"curve": [1.0, np.nan, 2.0, 5.0], "chain": [2.0, 9.0, 4.0, 8.0]}), "psnr", "chain"
-    ).iloc[0]
-    assert table["n"] == 3
-    assert table["difference"] == pytest.approx(2)
-
-
-def test_equal_methods_have_no_p():
-    table = paired_differences(rows({"a": [1.0, 2.0], "b": [1.0, 2.0]}), "psnr", "a").iloc[0]
-    assert table["difference"] == 0
-    assert np.isnan(table["p"])
-
-
-def test_bad_pairs():
-    frame = rows({"a": [1.0, 2.0], "b": [1.0, 2.0]})
-    with pytest.raises(ReplicationError, match="no column ssim"):
-        paired_differences(frame, "ssim", "a")
-    with pytest.raises(ReplicationError, match="no method c"):
-        paired_differences(frame, "psnr", "c")
-    with pytest.raises(ReplicationError, match="one row per scene"):
-        paired_differences(pd.concat([frame, frame]), "psnr", "a")
-
-
-def test_seed_interval_is_students():
-    # scipy's own, and by hand: mean 2, s 1, t(0.975, 2) = 4.3027
-    low, high = seed_interval([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-6)
-    own = stats.ttest_1samp([1.0, 2.5, 3.0, 7.0], 0).confidence_interval(0.9)
-    assert seed_interval([1.0, 2.5, 3.0, 7.0], confidence=0.9) == pytest.approx(tuple(own))
-    assert np.isnan(seed_interval([1.0])).all()
+def test_bad_input():
+    frame = rows(a=[1.0, 2.0], b=[1.0, 2.0])
+    for arguments, sentence in (
+        ((frame, "ssim", "a"), "no column ssim"),
+        ((frame, "psnr", "c"), "no method c"),
+        ((frame, "psnr", "a", ["b", "d"]), "no method d"),
+        ((pd.concat([frame, frame]), "psnr", "a"), "one row per scene"),
+    ):
+        with pytest.raises(ReplicationError, match=sentence):
+            paired_differences(*arguments)
+    with pytest.raises(ReplicationError, match="confidence"):
+        mean_interval(np.arange(3.0), confidence=95)

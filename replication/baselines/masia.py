@@ -1,16 +1,9 @@
-"""Inverse tone mapping after Masia, Serrano and Gutierrez, the paper's reference [24].
+"""Inverse tone mapping of Masia, Serrano and Gutierrez, the paper's [24] (Multimedia T. A. 76, 2017).
 
-A gamma curve whose exponent follows from statistics of the picture, fitted to what viewers chose.
-Constants and steps are those of the HDR Toolbox for MATLAB of January 2018 (its ``MasiaEO``), which
-the paper used. It knows two regressions: the one of 2009 on the key alone, its default, and the
-multilinear one of 2017, which is the publication that the paper cites, hence the default here.
-
-References
-----------
-B. Masia, A. Serrano, D. Gutierrez, "Dynamic range expansion based on image statistics", Multimedia
-Tools and Applications 76, 2017, doi 10.1007/s11042-015-3036-0.
-B. Masia, S. Agustin, R. W. Fleming, O. Sorkine, D. Gutierrez, "Evaluation of reverse tone mapping
-through varying exposure conditions", ACM TOG 28(5), 2009, doi 10.1145/1618452.1618506.
+A gamma curve with an exponent from statistics of the picture, fitted to what viewers chose. Constants
+are those of ``MasiaEO`` in the HDR Toolbox of January 2018, which the paper used. It has two
+regressions: of 2017 (doi 10.1007/s11042-015-3036-0, which the paper cites, so our default) and of 2009
+(doi 10.1145/1618452.1618506, the toolbox's default).
 """
 
 from __future__ import annotations
@@ -19,8 +12,7 @@ import warnings
 
 import numpy as np
 
-from replication.baselines.bilateral import bilateral_grid
-from replication.baselines.expansion import check_positive, linearise, recolour
+from replication.baselines.expansion import bilateral_grid, check_positive, linearise, recolour
 from replication.hdr.reinhard import DELTA, log_mean
 
 MIDDLE_KEY = 0.5
@@ -28,27 +20,12 @@ MIDDLE_KEY = 0.5
 
 
 def exponent(luminance: np.ndarray, *, multilinear: bool = True, delta: float = DELTA) -> float:
-    """Exponent of the expansion from statistics of the picture.
+    """Exponent of the expansion, from statistics of the linear luminance in [0, 1], of any shape.
 
-    With the geometric mean `M` (offset `delta`), the key ``k = (ln M - ln Lmin) / (ln Lmax - ln
-    Lmin)`` and `p`, the percentage of pixels of at least 254/255 in linear luminance, it is
-    ``2.4379 + 0.2319 ln M - 1.1228 k + 0.0085 p`` (2017, eq. 5) or ``10.44 k - 6.282`` (2009). Lmin
-    is the 1 % order statistic of the luminances above 0, Lmax the 99 % one of all.
-
-    Parameters
-    ----------
-    luminance : float array
-        Linear luminance in [0, 1].
-    multilinear : bool
-        True: the regression of 2017; False: of 2009.
-    delta : float
-        Offset inside the geometric mean, positive.
-
-    Returns
-    -------
-    float
-        Dimensionless; can be 0 or negative (2009: below a key of 0.60; 2017: for almost black
-        pictures). A picture without contrast (Lmax not above Lmin) has a key of 0.5.
+    With the geometric mean M, the key ``k = (ln M - ln Lmin) / (ln Lmax - ln Lmin)`` and p, the
+    percentage of pixels of at least 254/255, it is ``2.4379 + 0.2319 ln M - 1.1228 k + 0.0085 p``
+    (2017, eq. 5; `multilinear`) or ``10.44 k - 6.282`` (2009), which can be negative. Lmin is the 1 %
+    order statistic of the luminances above 0, Lmax the 99 % one of all.
     """
     luminance = np.asarray(luminance, dtype=np.float64).ravel()
     mean = np.log(log_mean(luminance, delta))
@@ -64,10 +41,8 @@ def exponent(luminance: np.ndarray, *, multilinear: bool = True, delta: float = 
 
 def _order_statistic(values: np.ndarray, share: float) -> float:
     """Element ``round(n share)``, counted from 1, of the ascending values; 0 if there is none."""
-    if not values.size:
-        return 0.0
     rank = max(int(np.floor(values.size * share + 0.5)), 1) - 1
-    return float(np.partition(values, rank)[rank])
+    return float(np.partition(values, rank)[rank]) if values.size else 0.0
 
 
 def expand(
@@ -78,71 +53,34 @@ def expand(
     multilinear: bool = True,
     delta: float = DELTA,
 ) -> np.ndarray:
-    """Expand a photo.
+    """Expand a photo: ``max_output * L^exponent`` of the linearised luminance L.
 
-    The linearised luminance is raised to the power of :func:`exponent` and multiplied by
-    `max_output`. With noise removal only its bilaterally smoothed base is raised (widths: a
-    sixteenth of the shorter side, at least one pixel, and a tenth of the range of luminance); the
-    detail, luminance divided by base, keeps its contrast. The publications give no such widths.
+    Args:
+        ldr: uint8, or float in [0, 1], (H, W, 3), display-encoded RGB.
+        max_output: What white becomes in cd/m2, positive; detail and saturated colours can exceed it.
+        noise_removal: Raise only the bilaterally smoothed base to the power; detail keeps its contrast.
+        multilinear: True: the regression of 2017; False: of 2009. See `exponent`.
+        delta: Offset in the geometric mean, positive.
 
-    Parameters
-    ----------
-    ldr : uint8 array, or float array in [0, 1], shape (H, W, 3)
-        RGB, display-encoded.
-    max_output : float
-        What white becomes, cd/m2, positive. Detail can exceed it, and with an exponent below 1
-        saturated colours do.
-    noise_removal : bool
-        Expand only the base (default of the toolbox).
-    multilinear : bool
-        True: the regression of 2017; False: of 2009, the toolbox's default.
-    delta : float
-        Offset inside the geometric mean, positive (toolbox of 2018: 1e-3).
+    Returns:
+        float32 (H, W, 3), linear RGB in cd/m2; black stays 0. It warns of an exponent up to 0.
 
-    Returns
-    -------
-    np.ndarray
-        float32, shape (H, W, 3), linear RGB in cd/m2. A constant picture has a key of 0.5; a black
-        one stays 0.
-
-    Raises
-    ------
-    ReplicationError
-        If the photo has another shape, dtype or range, or an option is not positive.
-
-    Warns
-    -----
-    UserWarning
-        If the exponent is 0 or negative: then dark tones become bright ones, as in the toolbox.
+    Raises:
+        ReplicationError: Not a picture, or an option is not positive.
     """
     check_positive(max_output=max_output, delta=delta)
     linear, luminance = linearise(ldr)
-    if not luminance.any():
+    low, high = float(luminance.min()), float(luminance.max())
+    if not high:
         return np.zeros(linear.shape, dtype=np.float32)
     power = exponent(luminance, multilinear=multilinear, delta=delta)
     if power <= 0:
-        warnings.warn(
-            f"Masia's exponent is {power:.3g}: bright and dark tones change places.", stacklevel=2
-        )
+        message = f"Masia's exponent is {power:.3g}: bright and dark tones change places."
+        warnings.warn(message, stacklevel=2)
+    base = luminance
+    if noise_removal and high > low:
+        widths = {"sigma_s": max(min(base.shape) / 16, 1.0), "sigma_r": 0.1 * (high - low)}
+        base = bilateral_grid(luminance, luminance, value_range=(low, high), **widths)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if noise_removal:
-            base = _base(luminance)
-            detail = np.divide(luminance, base, out=np.zeros_like(base), where=base > 0)
-            expanded = detail * base**power
-        else:
-            expanded = luminance**power
-    return recolour(linear, luminance, max_output * expanded)
-
-
-def _base(luminance: np.ndarray) -> np.ndarray:
-    """Luminance under a bilateral filter of the size of the picture and of its range."""
-    low, high = float(luminance.min()), float(luminance.max())
-    if high == low:
-        return luminance
-    return bilateral_grid(
-        luminance,
-        luminance,
-        value_range=(low, high),
-        sigma_s=max(min(luminance.shape) / 16, 1.0),
-        sigma_r=0.1 * (high - low),
-    )
+        detail = np.divide(luminance, base, out=np.zeros_like(base), where=base > 0)
+        return recolour(linear, luminance, max_output * detail * base**power)

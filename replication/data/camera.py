@@ -1,102 +1,48 @@
-"""A virtual camera after Eq. 2: radiance in, 8-bit pictures with known noise and response out.
-
-The paper gives Eq. 2 without values; those used here, and how EV 0 is metered, are DEVIATIONS D12, D13.
-"""
+"""A virtual camera after Eq. 2, with our values (DEVIATIONS D12) and our metering of EV 0 (D13)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 import numpy as np
-from PIL import Image
 
 from replication.data.exposure import histogram_entropy
 from replication.files import ReplicationError
-
-
-def gamma_response(x: np.ndarray, gamma: float = 2.2) -> np.ndarray:
-    """Power law f(x) = x^(1/gamma) on [0, 1]; gamma 1 is a linear camera."""
-    return x ** (1 / gamma)
-
-
-def gamma_inverse(z: np.ndarray, gamma: float = 2.2) -> np.ndarray:
-    """Exposure x in [0, 1] at which `gamma_response` gives z."""
-    return z**gamma
-
-
-def sigmoid_response(x: np.ndarray, n: float = 0.9, sigma: float = 0.6) -> np.ndarray:
-    """f(x) = (1 + sigma) x^n / (x^n + sigma) on [0, 1].
-
-    The parametric camera curve of Eilertsen et al. 2017 (doi 10.1145/3130800.3130816), with its
-    mean parameters as defaults, fitted there to the measured responses of Grossberg & Nayar.
-    """
-    power = x**n
-    return (1 + sigma) * power / (power + sigma)
-
-
-def sigmoid_inverse(z: np.ndarray, n: float = 0.9, sigma: float = 0.6) -> np.ndarray:
-    """Exposure x in [0, 1] at which `sigmoid_response` gives z."""
-    return (sigma * z / (1 + sigma - z)) ** (1 / n)
-
-
-def srgb_response(x: np.ndarray) -> np.ndarray:
-    """Encode by the sRGB transfer function (IEC 61966-2-1) on [0, 1]."""
-    power = 1.055 * np.maximum(x, 0.0031308) ** (1 / 2.4) - 0.055
-    return np.where(x <= 0.0031308, 12.92 * x, power)
-
-
-def srgb_inverse(z: np.ndarray) -> np.ndarray:
-    """Exposure x in [0, 1] at which `srgb_response` gives z."""
-    return np.where(z <= 12.92 * 0.0031308, z / 12.92, ((z + 0.055) / 1.055) ** 2.4)
-
+from replication.images import check_radiance
 
 RESPONSES = {
-    "gamma": (gamma_response, gamma_inverse),
-    "sigmoid": (sigmoid_response, sigmoid_inverse),
-    "srgb": (srgb_response, srgb_inverse),
+    "gamma": (lambda x, gamma=2.2: x ** (1 / gamma), lambda z, gamma=2.2: z**gamma),
+    "sigmoid": (
+        lambda x, n=0.9, sigma=0.6: (1 + sigma) * x**n / (x**n + sigma),
+        lambda z, n=0.9, sigma=0.6: (sigma * z / (1 + sigma - z)) ** (1 / n),
+    ),
+    "srgb": (
+        lambda x: np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055),
+        lambda z: np.where(z <= 12.92 * 0.0031308, z / 12.92, ((z + 0.055) / 1.055) ** 2.4),
+    ),
 }
-"""Camera responses f with f(0) = 0, f(1) = 1, strictly rising, and their inverses, by name."""
+"""Name -> camera response f, rising from f(0) = 0 to f(1) = 1, and its inverse. "sigmoid" is the curve of
+Eilertsen et al. 2017 (doi 10.1145/3130800.3130816) with their means as defaults; "srgb" IEC 61966-2-1."""
+Seed = int | Sequence[int] | np.random.Generator
 
 
 @dataclass(frozen=True)
 class VirtualCamera:
-    """Camera of Eq. 2: Z = f([g_cv (C + D) + N_reset] g_out + N_out) + Q.
+    """Camera of Eq. 2 (Section 2.1): Z = f([g_cv (C + D) + N_reset] g_out + N_out) + Q.
 
-    A pixel collects C photo-electrons (Poisson: photon shot noise) and D dark electrons (Poisson:
-    dark shot noise), at most `full_well`. Its charge becomes a voltage (g_cv), gets reset noise,
-    is amplified (g_out) and gets read-out noise (both Gaussian). Voltage 1 is the converter's
-    full scale; beyond [0, 1] it clips. The response f and rounding to 8 bits (the error Q) follow.
+    C photo-electrons and D dark electrons (Poisson) fill a pixel up to `full_well`. N_reset and N_out
+    are Gaussian. The voltage clips to [0, 1], and Q is the error of rounding to 8 bits. The gains are
+    constants, g_cv = 1 / full_well and g_out = 1 (DEVIATIONS D12). Bad values: ReplicationError.
 
-    Attributes
-    ----------
-    response : {"srgb", "gamma", "sigmoid"}
-        Camera response f, see `RESPONSES`.
-    parameters : tuple of float
-        Parameters of f, such as (2.2,) for "gamma" or (0.9, 0.6) for "sigmoid"; () for defaults.
-    full_well : float
-        Electrons at which a pixel saturates. Radiance 1 at exposure time 1 gives this many.
-    dark_current : float
-        Mean of D in electrons at exposure time 1; it grows with the time.
-    reset_noise, read_noise : float
-        Standard deviations of N_reset / g_cv and N_out / g_cv in electrons.
-    g_cv : float, optional
-        Conversion gain in full scales per electron (default 1 / full_well).
-    g_out : float
-        Output gain (an ISO setting relative to the base ISO).
-    noise : bool
-        False gives the expected charge and no Gaussian noise; clipping and rounding stay.
-    jpeg_quality : int, optional
-        Compress and decode the picture as JPEG of this quality (1 ... 100, 4:2:0 chroma).
-
-    Raises
-    ------
-    ReplicationError
-        If the response is unknown or a parameter is out of range.
-
-    Source: Section 2.1, Eq. 2 (noise model of its reference [3]). The paper gives no values; the
-    defaults are of the order of a DSLR of its time.
+    Args:
+        response: Camera response f, a key of `RESPONSES`.
+        parameters: Parameters of f, such as (2.2,) for "gamma"; () for its defaults.
+        full_well: Electrons that saturate a pixel, as radiance 1 does at exposure time 1.
+        dark_current: Mean of D in electrons at exposure time 1; it grows with the time.
+        reset_noise: Standard deviation of N_reset / g_cv in electrons.
+        read_noise: Standard deviation of N_out / g_cv in electrons.
+        noise: False gives the expected charge and no Gaussian noise; clipping and rounding stay.
     """
 
     response: str = "srgb"
@@ -105,255 +51,100 @@ class VirtualCamera:
     dark_current: float = 1.0
     reset_noise: float = 3.0
     read_noise: float = 6.0
-    g_cv: float | None = None
-    g_out: float = 1.0
     noise: bool = True
-    jpeg_quality: int | None = None
 
     def __post_init__(self):
         if self.response not in RESPONSES:
-            raise ReplicationError(
-                f"Unknown camera response {self.response!r}; there are {', '.join(RESPONSES)}."
-            )
-        positive = {"full_well": self.full_well, "g_out": self.g_out}
-        if self.g_cv is not None:
-            positive["g_cv"] = self.g_cv
-        positive |= {f"parameter of {self.response}": value for value in self.parameters}
-        for name, value in positive.items():
-            if not (np.isfinite(value) and value > 0):
-                raise ReplicationError(f"The camera's {name} must be positive, not {value}.")
-        for name in ("dark_current", "reset_noise", "read_noise"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise ReplicationError(f"The camera's {name} must not be negative: {value}.")
-        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
-            raise ReplicationError(f"JPEG quality is 1 to 100, not {self.jpeg_quality}.")
-        try:
-            self.respond(np.array([0.5]))
-        except TypeError as error:
-            raise ReplicationError(
-                f"The camera response {self.response} does not take {len(self.parameters)} "
-                "parameters."
-            ) from error
-
-    @property
-    def gain(self) -> float:
-        """g_cv in full scales per electron."""
-        return 1 / self.full_well if self.g_cv is None else self.g_cv
+            raise ReplicationError(f"Camera response {self.response!r} is not in {[*RESPONSES]}.")
+        for name in ("full_well", "parameters", "dark_current", "reset_noise", "read_noise"):
+            values = np.array(getattr(self, name))
+            least = 0.01 if name in ("full_well", "parameters") else 0
+            if not (np.isfinite(values) & (values >= least)).all():
+                raise ReplicationError(f"The camera's {name} must be finite, >= {least}: {values}.")
+        if len(self.parameters) > len(RESPONSES[self.response][0].__defaults__ or ()):
+            raise ReplicationError(f"{self.response} does not take {self.parameters}.")
 
     def respond(self, x: np.ndarray) -> np.ndarray:
-        """Apply the camera response f to exposures in [0, 1] (1 saturates); values in [0, 1]."""
+        """Apply f to exposures in [0, 1], where 1 saturates; values in [0, 1]."""
         return RESPONSES[self.response][0](x, *self.parameters)
 
     def invert(self, z: np.ndarray) -> np.ndarray:
-        """Exposure in [0, 1] that the response turns into z, for z in [0, 1]."""
+        """Exposure in [0, 1] that f turns into z in [0, 1]."""
         return RESPONSES[self.response][1](z, *self.parameters)
 
-    def photograph(
-        self,
-        radiance: np.ndarray,
-        exposure_time: float = 1.0,
-        seed: int | np.random.Generator = 0,
-    ) -> np.ndarray:
-        """Photograph a scene.
+    def photograph(self, radiance: np.ndarray, time: float = 1.0, seed: Seed = 0) -> np.ndarray:
+        """Photograph a scene: Z of Eq. 2, uint8 (H, W, 3).
 
-        Parameters
-        ----------
-        radiance : float32 (H, W, 3)
-            Linear RGB, not negative; 1 just fills the well at exposure time 1.
-        exposure_time : float
-            Relative exposure time, > 0.
-        seed : int or numpy Generator
-            Source of the noise; the same seed gives the same picture.
-
-        Returns
-        -------
-        uint8 (H, W, 3)
-            RGB.
-
-        Raises
-        ------
-        ReplicationError
-            If the radiance has another shape, NaN, infinite or negative values, or the exposure
-            time is not positive.
+        Args:
+            radiance: Linear RGB (H, W, 3), not negative; 1 just fills the well at exposure time 1.
+            time: Relative exposure time, > 0. Any other radiance or time is a ReplicationError.
+            seed: Seed of the noise or a numpy Generator; the same seed gives the same picture.
         """
-        voltage = self.voltage(radiance, exposure_time, seed)
         # float64, so that another machine's pow() practically never turns a rounding to 8 bits.
-        exposure = np.clip(voltage, 0, 1).astype(np.float64)
-        levels = np.rint(255 * self.respond(exposure)).astype(np.uint8)
-        if self.jpeg_quality is None:
-            return levels
-        with BytesIO() as file:
-            Image.fromarray(levels).save(file, "JPEG", quality=self.jpeg_quality, subsampling=2)
-            return np.array(Image.open(file))
+        exposure = np.clip(self.voltage(radiance, time, seed), 0, 1).astype(np.float64)
+        return np.rint(255 * self.respond(exposure)).astype(np.uint8)
 
-    def voltage(
-        self,
-        radiance: np.ndarray,
-        exposure_time: float = 1.0,
-        seed: int | np.random.Generator = 0,
-    ) -> np.ndarray:
-        """Voltage [g_cv (C + D) + N_reset] g_out + N_out before the converter clips it at [0, 1].
-
-        Parameters and errors as in `photograph`.
-
-        Returns
-        -------
-        float32 (H, W, 3)
-            In full scales.
-        """
-        radiance = np.asarray(radiance, np.float32)
-        if radiance.ndim != 3 or radiance.shape[2] != 3:
-            raise ReplicationError(f"Radiance must be (H, W, 3), not {radiance.shape}.")
-        if not (np.isfinite(radiance) & (radiance >= 0)).all():
-            raise ReplicationError("Radiance must be finite and not negative.")
-        if not (np.isfinite(exposure_time) and exposure_time > 0):
-            raise ReplicationError(f"The exposure time must be positive, not {exposure_time}.")
+    def voltage(self, radiance: np.ndarray, time: float = 1.0, seed: Seed = 0) -> np.ndarray:
+        """Voltage of Eq. 2 before it is clipped, float32 (H, W, 3); arguments of `photograph`."""
+        radiance, time = check_radiance(radiance), float(time)
+        if not 0 < time < np.inf:
+            raise ReplicationError(f"The exposure time must be positive, not {time}.")
+        g_cv, g_out, well, n_reset, n_out = 1 / self.full_well, 1.0, self.full_well, 0.0, 0.0
         # A mean of twice the full well overflows it for certain; more would only cost precision.
-        scale = np.float32(self.full_well * exposure_time)
-        electrons = np.minimum(radiance, np.float32(2 / exposure_time)) * scale
-        electrons += np.float32(self.dark_current * exposure_time)
+        c_and_d = np.minimum(radiance, 2 / time) * (well * time) + self.dark_current * time
         if self.noise:
-            rng = np.random.default_rng(seed)
-            # C + D: the sum of two independent Poisson numbers is Poisson with the summed mean.
-            electrons = rng.poisson(electrons).astype(np.float32)
-        signal = np.minimum(electrons, np.float32(self.full_well)) * np.float32(self.gain)
-        if not self.noise:
-            return signal * np.float32(self.g_out)
-        reset, read = (
-            rng.standard_normal(signal.shape, dtype=np.float32) * np.float32(sigma * self.gain)
-            for sigma in (self.reset_noise, self.read_noise)
-        )
-        return (signal + reset) * np.float32(self.g_out) + read
+            rng, sigmas = np.random.default_rng(seed), (self.reset_noise, self.read_noise)
+            c_and_d = rng.poisson(c_and_d).astype(np.float32)  # a sum of Poisson numbers is Poisson
+            gaussians = [rng.standard_normal(radiance.shape, np.float32) for _ in sigmas]
+            n_reset, n_out = (g * (s * g_cv) for g, s in zip(gaussians, sigmas, strict=True))
+        return (g_cv * np.minimum(c_and_d, well) + n_reset) * g_out + n_out
 
     def stack(
-        self,
-        radiance: np.ndarray,
-        evs: Iterable[int] = (-3, -2, -1, 0, 1, 2, 3),
-        seed: int = 0,
-        exposure_time: float = 1.0,
+        self, radiance: np.ndarray, evs: Iterable[int] = range(-3, 4), seed: int = 0
     ) -> dict[int, np.ndarray]:
-        """Photograph a scene at several exposures, 2^EV times `exposure_time` each.
-
-        Each EV has its own noise stream (of `seed` and the EV), so that a frame does not depend
-        on which others are taken.
-
-        Parameters
-        ----------
-        radiance : float32 (H, W, 3)
-        evs : iterable of int
-        seed : int
-        exposure_time : float
-            Relative exposure time of EV 0, such as from `meter`.
-
-        Returns
-        -------
-        dict of int to uint8 (H, W, 3)
-            RGB pictures by EV.
-
-        Raises
-        ------
-        ReplicationError
-            As `photograph`.
-        """
-        return {
-            ev: self.photograph(
-                radiance,
-                exposure_time * 2.0**ev,
-                np.random.Generator(np.random.PCG64([seed, ev & 0xFFFFFFFF])),
-            )
-            for ev in evs
-        }
+        """Photographs by EV, at exposure time 2^EV, each with a noise stream of its own."""
+        return {ev: self.photograph(radiance, 2.0**ev, [seed, ev & 0xFFFFFFFF]) for ev in evs}
 
     def meter(self, radiance: np.ndarray) -> float:
-        """Exposure time of the middle exposure: the picture with the most even histogram.
+        """Exposure time that gives the most even histogram, the middle exposure of Section 4.4.
 
-        Searched on the grid 2^(k/4), k whole: first in whole stops within 8 of the exposure that
-        puts the median at half the full well, then in quarter stops around the best. The trial
-        pictures have no noise and every second row and column.
-
-        Parameters
-        ----------
-        radiance : float32 (H, W, 3)
-            Linear RGB, finite and not negative.
-
-        Returns
-        -------
-        float
-            Relative exposure time.
-
-        Raises
-        ------
-        ReplicationError
-            As `photograph`, or if the scene is black.
-
-        Source: Section 4.4, "Middle exposure", for a continuous choice of exposures.
+        Searched in whole stops around the time that puts the median at half the full well, then in
+        quarter stops, without noise, on every second pixel. ReplicationError if the scene is black.
         """
-        camera = replace(self, noise=False, jpeg_quality=None)
-        radiance = np.asarray(radiance, np.float32)
-        sample = radiance[::2, ::2] if radiance.ndim == 3 else radiance
-        lit = sample[sample > 0]
-        if not lit.size:
+        camera, sample = replace(self, noise=False), check_radiance(radiance)[::2, ::2]
+        if not (lit := sample[sample > 0]).size:
             raise ReplicationError("A black scene has no middle exposure.")
 
         def evenness(quarter: int) -> float:
             return histogram_entropy(camera.photograph(sample, 2.0 ** (quarter / 4)))
 
-        centre = 4 * round(float(np.log2(0.5 / np.median(lit))))
-        best = max(range(centre - 32, centre + 33, 4), key=evenness)
-        return 2.0 ** (max(range(best - 3, best + 4), key=evenness) / 4)
+        middle = 4 * round(float(np.log2(0.5 / np.median(lit))))
+        middle = max(range(middle - 32, middle + 33, 4), key=evenness)
+        return 2.0 ** (max(range(middle - 3, middle + 4), key=evenness) / 4)
 
 
-def perspective_view(
-    panorama: np.ndarray,
-    azimuth: float,
-    width: int = 384,
-    height: int = 256,
-    field_of_view: float = 90.0,
-) -> np.ndarray:
-    """Cut a level perspective view from an equirectangular panorama, with linear interpolation.
+def perspective_view(panorama: np.ndarray, azimuth: float, size: tuple[int, int]) -> np.ndarray:
+    """Cut a level view, 90 degrees wide, from an equirectangular panorama: float32 (height, width, 3).
 
-    Linear, since cubic interpolation rings (to negative radiance) around lamps and the sun.
-    Places are rounded to 1/256 pixel, so that the result is the same on every machine.
+    Interpolation is linear, since cubic would ring around lamps, at positions rounded to 1/256 pixel.
 
-    Parameters
-    ----------
-    panorama : float32 (H, 2 H, 3)
-        Covers 360 x 180 degrees; row 0 is the zenith, the middle column azimuth 0.
-    azimuth : float
-        Direction of the view's centre in degrees, to the right of the panorama's middle.
-    width, height : int
-        Size of the view in pixels.
-    field_of_view : float
-        Horizontal, in degrees, in (0, 180).
-
-    Returns
-    -------
-    float32 (height, width, 3)
-
-    Raises
-    ------
-    ReplicationError
-        If the panorama is not twice as wide as high, or the field of view is out of range.
+    Args:
+        panorama: float32 (H, 2H, 3), else ReplicationError; the middle column is azimuth 0.
+        azimuth: Direction of the view's centre in degrees to the right.
+        size: Width and height of the view in pixels.
     """
-    rows, columns = panorama.shape[:2]
-    if panorama.ndim != 3 or panorama.shape[2] != 3 or columns != 2 * rows:
-        raise ReplicationError(
-            f"A panorama must be (H, 2H, 3), twice as wide as high, not {panorama.shape}."
-        )
-    if not 0 < field_of_view < 180:
-        raise ReplicationError(f"The field of view must be in (0, 180) degrees: {field_of_view}.")
-    focal = width / 2 / np.tan(np.radians(field_of_view / 2))
-    right = (np.arange(width) + 0.5 - width / 2) / focal
-    down = ((np.arange(height) + 0.5 - height / 2) / focal)[:, None]
+    rows, (width, height) = len(panorama), size
+    if panorama.shape != (rows, 2 * rows, 3):
+        raise ReplicationError(f"A panorama must be (H, 2H, 3), not {panorama.shape}.")
+    right = (np.arange(width) + 0.5 - width / 2) / (width / 2)
+    down = ((np.arange(height) + 0.5 - height / 2) / (width / 2))[:, None]
     longitude = np.arctan2(right, 1.0)[None, :] + np.radians(azimuth)
     latitude = -np.arctan2(down, np.hypot(right, 1.0))
-    x = np.rint(256 * ((longitude / (2 * np.pi) + 0.5) * columns - 0.5)).astype(int)
-    y = np.rint(256 * ((0.5 - latitude / np.pi) * rows - 0.5)).astype(int)
-    x, y = np.broadcast_arrays(x, np.clip(y, 0, 256 * (rows - 1)))
-    left, above = (x >> 8) % columns, y >> 8
-    right_, below = (left + 1) % columns, np.minimum(above + 1, rows - 1)
+    x = np.rint(256 * ((longitude / (2 * np.pi) + 0.5) * 2 * rows - 0.5)).astype(int)
+    y = np.rint(256 * ((0.5 - latitude / np.pi) * rows - 0.5)).astype(int).clip(0, 256 * (rows - 1))
+    left, above = (x >> 8) % (2 * rows), y >> 8
+    beside, below = (left + 1) % (2 * rows), np.minimum(above + 1, rows - 1)
     wx, wy = (((v & 255) / np.float32(256)).astype(np.float32)[..., None] for v in (x, y))
-    upper = panorama[above, left] * (1 - wx) + panorama[above, right_] * wx
-    lower = panorama[below, left] * (1 - wx) + panorama[below, right_] * wx
+    upper = panorama[above, left] * (1 - wx) + panorama[above, beside] * wx
+    lower = panorama[below, left] * (1 - wx) + panorama[below, beside] * wx
     return upper * (1 - wy) + lower * wy

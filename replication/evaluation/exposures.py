@@ -1,220 +1,131 @@
-"""Inferred exposures against true ones: the per-image rows behind Tables 1 and 4 (Section 6.1)."""
+"""Inferred exposures against true ones: the per-image rows of Tables 1 and 4 (Section 6.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from torch import nn
 
 from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack
-from replication.fast import InferenceNetwork
-from replication.files import sha256_array, sha256_file
+from replication.evaluation.rows import Method, base_row, progress
+from replication.files import sha256_array
 from replication.images import to_uint8
 from replication.metrics import fidelity
-from replication.model import SubNetwork, previous_ev
+from replication.model import previous_ev
 from replication.paper import EVS
 from replication.provenance import code_version
 from replication.reconstruct import infer_exposure, infer_stack, load_chain
 from replication.weights import WEIGHTS, chain_hash
 
-
-@dataclass(frozen=True)
-class Method:
-    """A way from the EV 0 image to the other exposures, and the hash of what it has learnt.
-
-    Attributes
-    ----------
-    name : str
-        As in the tables.
-    infer : callable
-        uint8 ``(H, W, 3)`` -> EV -> image ``(H, W, 3)`` in 0..255.
-    weights_hash : str
-        First 12 digits of a SHA-256; ``none`` where nothing is learnt.
-    """
-
-    name: str
-    infer: Callable[[np.ndarray], dict[int, np.ndarray]]
-    weights_hash: str = "none"
+Images = Mapping[int, np.ndarray]
 
 
 def identity() -> Method:
     """EV 0 unchanged for every exposure: what Table 1 measures, and the least that must be beaten."""
-    return Method("identity", lambda ldr: dict.fromkeys(EVS, ldr))
+    return Method("identity", lambda stack: dict.fromkeys(EVS, stack.images[0]))
 
 
-def tone_curves(path: str | Path = tone_curve.REFERENCE, *, rounded: bool = True) -> Method:
-    """The tone-curve baseline; unrounded it scores the mean levels themselves, a hair better."""
-    curves = tone_curve.read(path)
+def tone_curves(trained_on: str = "hdrps", rounded: bool = True) -> Method:
+    """The tone curve of a data set's training scenes; unrounded levels score 0.02 to 0.05 dB more."""
+    curves, learnt = tone_curve.for_dataset(trained_on)
+    infer = partial(tone_curve.infer_stack, curves=curves, rounded=rounded)
     name = "tone_curve" if rounded else "tone_curve_unrounded"
-    return Method(
-        name,
-        lambda ldr: tone_curve.infer_stack(ldr, curves, rounded=rounded),
-        sha256_file(path)[:12],
-    )
+    return Method(name, lambda stack: infer(stack.images[0]), learnt)
 
 
-def deep_chain(weights: str | Path | None = None, *, name: str = "deep_chain", **options) -> Method:
+def deep_chain(weights: str | Path | None = None, name: str = "deep_chain", **options) -> Method:
     """The chain of six subnetworks; `options` go to :func:`replication.reconstruct.infer_stack`."""
     chain = load_chain(weights)
-    return Method(
-        name, lambda ldr: infer_stack(ldr, chain, **options), chain_hash(chain, weights or WEIGHTS)
-    )
+    learnt = chain_hash(chain, weights or WEIGHTS)
+    return Method(name, lambda stack: infer_stack(stack.images[0], chain, **options), learnt)
 
 
 def exposure_rows(
-    stacks: Iterable[ExposureStack], methods: Iterable[Method], *, table: str = "table4", evs=EVS
+    stacks: Iterable[ExposureStack], methods: Iterable[Method], table: str = "table4", evs=EVS
 ) -> list[dict]:
     """Score every method on every scene and exposure.
 
-    Parameters
-    ----------
-    stacks
-        Test scenes with EV 0 and all of `evs`.
-    methods
-        Baselines first: the order of the tables.
-    table
-        The paper's table that the rows belong to, e.g. ``"table4"``.
+    Args:
+        stacks: Scenes with EV 0 and all of `evs`, at least 161 pixels wide and high (MS-SSIM).
+        methods: They give {ev: image (H, W, 3) in 0..255}.
+        table: The table of the paper that the rows belong to.
+        evs: EVs of the exposures to compare.
 
-    Returns
-    -------
-    list of dict
-        One row per scene, method and EV, with metric and protocol columns
-        (:data:`replication.report.ROW_COLUMNS`).
-
-    Raises
-    ------
-    ReplicationError
-        If a scene is smaller than MS-SSIM allows (161 pixels).
+    Returns:
+        A row per scene, method and EV, with the columns of :mod:`replication.evaluation.rows`.
     """
-    rows = []
-    methods, version = list(methods), code_version()
-    for stack in tqdm(list(stacks), desc="scenes", disable=None):
+    rows, methods, stacks, version = [], list(methods), list(stacks), code_version()
+    for stack in progress(stacks, len(stacks), "comparing", "scene"):
         for method in methods:
-            inferred = method.infer(stack.images[0])
+            images = method.run(stack)
             for ev in evs:
-                rows.append(_row(stack, method, ev, inferred[ev], table, version))
+                row, pair = (
+                    exposure_row(stack, method, ev, table, version),
+                    (images[ev], stack.images[ev]),
+                )
+                for name in ("psnr", "ssim", "ms_ssim"):
+                    row[name] = getattr(fidelity, name)(*pair, data_range=255)
+                rows.append(row)
     return rows
 
 
-def gain_map(
-    truth: Mapping[int, np.ndarray],
-    images: Mapping[int, np.ndarray],
-    baseline: Mapping[int, np.ndarray],
-) -> np.ndarray:
-    """Where images are nearer to the truth than the baseline's.
+def exposure_row(stack: ExposureStack, method: Method, ev: int, table: str, version: str) -> dict:
+    """All columns of a row but the metrics; `data_hash` is that of the true image."""
+    facts = {"table": table, "ev": ev, "data_hash": sha256_array(stack.images[ev])[:12]}
+    facts |= {"code_version": version, "protocol": fidelity.PROTOCOL}
+    return base_row(stack, method, **facts)
 
-    Parameters
-    ----------
-    truth, images, baseline
-        EV -> uint8 ``(H, W, 3)``; the EVs of `images` but 0 count.
 
-    Returns
-    -------
-    ndarray
-        float32 ``(H, W)``: absolute error of the baseline minus that of the images, in levels of 255,
-        mean over RGB and EVs; positive where the images are nearer.
+def gain_map(truth: Images, images: Images, baseline: Images) -> np.ndarray:
+    """Absolute error of a baseline minus that of `images`, mean over RGB and their EVs but 0: (H, W).
+
+    In levels of 255, positive where the images are nearer. Arguments map EV -> uint8 (H, W, 3).
     """
-    evs = [ev for ev in images if ev]
-    total = np.zeros(truth[0].shape, np.float32)
-    for ev in evs:
+    gains = []
+    for ev in images.keys() - {0}:
         target = truth[ev].astype(np.float32)
-        total += np.abs(baseline[ev] - target) - np.abs(images[ev] - target)
-    return total.mean(-1) / len(evs)
+        gains.append(np.abs(baseline[ev] - target) - np.abs(images[ev] - target))
+    return np.mean(gains, axis=(0, -1))
 
 
-def link_rows(
-    stacks: Iterable[ExposureStack], ev: int, methods: Iterable[Method], *, table: str = "table4"
+def subnetwork_rows(
+    stacks: Iterable[ExposureStack], ev: int, methods: Iterable[Method], table: str = "table4"
 ) -> list[dict]:
-    """Score one link of the chain on its own: the true image before it in, EV `ev` out.
-
-    Parameters
-    ----------
-    stacks
-        Scenes with EV `ev` and the exposure before it.
-    ev
-        Exposure to infer.
-    methods
-        Their ``infer`` takes the true image before `ev` and gives EV `ev` under its key.
-
-    Returns
-    -------
-    list of dict
-        As :func:`exposure_rows`.
-    """
-    version = code_version()
-    return [
-        _row(stack, method, ev, method.infer(stack.images[previous_ev(ev)])[ev], table, version)
-        for stack in stacks
-        for method in methods
-    ]
+    """Rows of EV `ev` by methods that read the true exposure before it (:func:`subnetwork_methods`)."""
+    return exposure_rows(stacks, methods, table, (ev,))
 
 
-def link_psnr(
+def subnetwork_psnr(
     stacks: Iterable[ExposureStack], ev: int, methods: Iterable[Method]
 ) -> dict[str, float]:
-    """Mean PSNR in dB of each method on one link, as in :func:`link_rows`, images of any size."""
-    stacks, before = list(stacks), previous_ev(ev)
-    scores = {
-        method.name: [
-            fidelity.psnr(method.infer(s.images[before])[ev], s.images[ev], data_range=255)
-            for s in stacks
-        ]
-        for method in methods
-    }
-    return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
+    """Mean PSNR in dB of each method at EV `ev`, as in :func:`subnetwork_rows`; images of any size."""
+    stacks, means = list(stacks), {}
+    for method in methods:
+        pairs = [(method.run(stack)[ev], stack.images[ev]) for stack in stacks]
+        found = np.mean([fidelity.psnr(*pair, data_range=255) for pair in pairs])
+        means[method.name] = round(float(found), 3)
+    return means
 
 
-def link_methods(
-    network: SubNetwork, ev: int, training: Iterable[ExposureStack], weights_hash: str = "none"
+def subnetwork_methods(
+    network: nn.Module, ev: int, training: Iterable[ExposureStack], weights_hash: str = "none"
 ) -> list[Method]:
-    """The methods that a subnetwork is compared with on its own link, baselines first.
+    """The subnetwork for EV `ev` and its baselines, which come first; all read the true image before.
 
-    Parameters
-    ----------
-    network
-        Trained subnetwork for EV `ev`.
-    training
-        Its training scenes: the tone curve from the exposure before to `ev` is learnt on them.
-    weights_hash
-        Of the network's file.
+    The tone curve from that exposure to `ev` is learnt on the scenes `training`.
     """
     before = previous_ev(ev)
     curves = tone_curve.fit((stack.images for stack in training), (ev,), source=before)
-    fast = InferenceNetwork(network)
+
+    def infer(stack: ExposureStack) -> dict[int, np.ndarray]:
+        return {ev: to_uint8(infer_exposure(stack.images[before], network))}
+
     return [
-        Method("identity", lambda image: {ev: image}),
-        Method("tone_curve", lambda image: tone_curve.infer_stack(image, curves)),
-        Method(
-            "deep_chain", lambda image: {ev: to_uint8(infer_exposure(image, fast))}, weights_hash
-        ),
+        Method("identity", lambda stack: {ev: stack.images[before]}),
+        Method("tone_curve", lambda stack: tone_curve.infer_stack(stack.images[before], curves)),
+        Method("deep_chain", infer, weights_hash),
     ]
-
-
-def _row(
-    stack: ExposureStack, method: Method, ev: int, image: np.ndarray, table: str, version: str
-) -> dict:
-    height, width = stack.shape[:2]
-    target = stack.images[ev]
-    return {
-        "table": table,
-        "dataset": stack.dataset,
-        "split": stack.split or "none",
-        "scene": stack.scene,
-        "method": method.name,
-        "ev": ev,
-        "psnr": fidelity.psnr(image, target, data_range=255),
-        "ssim": fidelity.ssim(image, target, data_range=255),
-        "ms_ssim": fidelity.ms_ssim(image, target, data_range=255),
-        "width": width,
-        "height": height,
-        "data_range": 255,
-        "border": 0,
-        "weights_hash": method.weights_hash,
-        "data_hash": sha256_array(target)[:12],
-        "code_version": version,
-        "protocol": fidelity.PROTOCOL,
-    }

@@ -1,19 +1,9 @@
-"""HDR-VDP-2.2.1: visibility and quality of differences over all luminances (Section 6.2).
+"""HDR-VDP-2.2.1: visibility and quality of differences at all luminances (Section 6.2).
 
-The visual model of Mantiuk et al. (2011) with the pooling into one number of Narwaria et al.
-(2015), as in release 2.2.1, where a perfect image has the quality 100 and lower is worse. The steps
-bear the names of the publication: optical and retinal pathway, multi-scale decomposition, neural
-noise and masking, visibility, quality. Which release, display, size and invalid values, and where the
-computation differs from the original: DEVIATIONS D27 to D31.
-
-References
-----------
-R. Mantiuk, K. J. Kim, A. G. Rempel, W. Heidrich, "HDR-VDP-2: a calibrated visual metric for
-visibility and quality predictions in all luminance conditions", ACM TOG 30(4), 2011,
-doi 10.1145/2010324.1964935.
-M. Narwaria, R. K. Mantiuk, M. Perreira Da Silva, P. Le Callet, "HDR-VDP-2.2: a calibrated method
-for objective quality prediction of high-dynamic range and standard images", J. Electronic Imaging
-24(1), 2015, doi 10.1117/1.JEI.24.1.010501.
+The visual model of Mantiuk et al. (2011, doi 10.1145/2010324.1964935) with the pooling into one number of
+Narwaria et al. (2015, doi 10.1117/1.JEI.24.1.010501). The steps have the names of the publication: optical
+and retinal pathway, multi-scale decomposition, neural noise and masking, visibility, quality. DEVIATIONS
+D27 to D31 say which release, display and size, and where the computation differs from the original.
 """
 
 from __future__ import annotations
@@ -27,17 +17,8 @@ import torch
 from torch.nn.functional import pad
 
 from replication.files import ReplicationError
-from replication.metrics.pyramid import rebuild, steerable_pyramid
-from replication.metrics.resize import resize_bicubic
-from replication.metrics.vision import (
-    PEAK_SENSITIVITY,
-    SURROUND,
-    neural_csf,
-    read_intensities,
-    retinal_response,
-    sensitivity_map,
-    strips,
-)
+from replication.metrics import vision
+from replication.metrics.pyramid import rebuild, resize_bicubic, steerable_pyramid
 
 # Masking: exponents of signal and mask, weights of self, cross-orientation and neighbouring bands
 _MASK_P, _MASK_Q = 10**0.544068, 10**0.49576
@@ -54,30 +35,22 @@ _WEIGHTS_220 = (
     (0.0002, 0.0003, 0.0003, 0.0398, 0.2690, 0.2142, 0.2832),
 )
 _TINY = 1e-12
-
 _CELLS = 1 << 15  # values of a band worked on at once
+Bands = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class HDRVDP2Result(NamedTuple):
-    """What HDR-VDP-2 says about a test image.
+    """Scores and maps (H, W) of a test image.
 
-    Attributes
-    ----------
-    Q : float
-        Quality of release 2.2.1: 100 for identical images, lower is worse, no lower bound. It
-        depends on the size of the image.
-    Q_220 : float
-        Quality of release 2.2.0, a mean log difference: higher is worse.
-    Q_MOS : float
-        Release 2.2.0's prediction of a mean opinion score, 0 to 100, higher is better.
-    P_map : array (H, W)
-        Probability that an observer sees a difference at each pixel, 0 to 1.
-    P_det : float
-        Probability that an observer sees a difference anywhere: the largest of `P_map`.
-    C_max : float
-        The largest of `C_map`.
-    C_map : array (H, W)
-        Visible contrast of the difference at each pixel; 1 is seen half of the time.
+    Attributes:
+        Q: Quality of release 2.2.1: 100 for identical images, lower is worse, no lower bound. It depends
+            on the size of the image.
+        Q_220: Quality of release 2.2.0, a mean log difference: higher is worse.
+        Q_MOS: Release 2.2.0's prediction of a mean opinion score, 0 to 100, higher is better.
+        P_map: Probability, 0 to 1, that an observer sees a difference at each pixel.
+        P_det: The largest of `P_map`.
+        C_max: The largest of `C_map`.
+        C_map: Visible contrast of the difference at each pixel; 1 is seen half of the time.
     """
 
     Q: float
@@ -92,24 +65,16 @@ class HDRVDP2Result(NamedTuple):
 def pixels_per_degree(diagonal_in: float, resolution: tuple[int, int], distance_m: float) -> float:
     """Pixels per degree of visual angle at the centre of a display.
 
-    Parameters
-    ----------
-    diagonal_in : float
-        Diagonal in inches.
-    resolution : (int, int)
-        Width and height in pixels (square).
-    distance_m : float
-        Distance of the observer in metres.
+    Args:
+        diagonal_in: Diagonal in inches.
+        resolution: Width and height in (square) pixels.
+        distance_m: Distance of the observer in metres.
 
-    Returns
-    -------
-    float
+    Returns:
         33.5102139115 for the paper's display: 24 inches, 1920 x 1200, 0.5 m (Section 6.2).
 
-    Raises
-    ------
-    ReplicationError
-        If a value is not positive and finite.
+    Raises:
+        ReplicationError: A value is not positive and finite.
     """
     width, height = resolution
     if not all(0 < value < math.inf for value in (diagonal_in, width, height, distance_m)):
@@ -128,73 +93,47 @@ def hdrvdp2(
     color_encoding: str,
     pixels_per_degree: float,
     *,
-    surround: float = SURROUND,
+    surround: float = vision.SURROUND,
     rgb_display: str = "ccfl-lcd",
     do_masking: bool = True,
     do_mtf: bool = True,
     do_spatial_pooling: bool = True,
-    peak_sensitivity: float = PEAK_SENSITIVITY,
+    peak_sensitivity: float = vision.PEAK_SENSITIVITY,
     dtype: torch.dtype | str = torch.float64,
     device: torch.device | str | None = None,
 ) -> HDRVDP2Result:
     """Compare a test image with a reference as a human observer would (HDR-VDP-2.2.1).
 
-    Parameters
-    ----------
-    test, reference : array or tensor (H, W, 3) or (H, W)
-        Of one shape, both sides of at least 17 pixels; (H, W) for the encodings ``luminance`` and
-        ``luma-display``. NaN becomes 1e-5; black is allowed (light that the eye scatters falls on
-        it, and 1e-5 cd/m2 is the darkest that it responds to).
-    color_encoding : str
-        ``luminance`` (cd/m2); ``rgb-bt.709`` (linear; R = G = B = Y means Y cd/m2); ``XYZ`` (CIE
-        1931, Y in cd/m2); ``luma-display`` (display-encoded V within 0 and 1, or uint8; 99 V^2.2 + 1
-        cd/m2); ``sRGB-display`` (sRGB within 0 and 1, or uint8; 99 times the linear value + 1 cd/m2).
-    pixels_per_degree : float
-        Resolution of the image for the observer; see :func:`pixels_per_degree`. The paper's display
-        has 33.5102139115.
-    surround : float
-        Luminance around the image in cd/m2, or -1 for the geometric mean of each channel of the
-        reference.
-    rgb_display : str
-        Whose primaries emit the light of colour images: ``ccfl-lcd``, ``crt`` or ``led-lcd``.
-    do_masking, do_mtf, do_spatial_pooling : bool
-        Whether contrast masks differences; whether light scatters in the eye; whether the
-        visibility of a pixel profits from all others (a difference is attended to).
-    peak_sensitivity : float
-        Decimal logarithm of the peak contrast sensitivity.
-    dtype : torch.dtype or str
-        ``torch.float64``, or ``torch.float32``, which is faster and moves Q by less than 1e-3 (optics,
-        retina and the visibility map stay in float64).
-    device : torch.device or str, optional
-        Where to compute; by default where `reference` is.
+    Args:
+        test: Array or tensor (H, W, 3), or (H, W) for the encodings ``luminance`` and ``luma-display``;
+            sides of at least 17 pixels; no NaN, nothing negative, at most 1e15 cd/m2; black is allowed.
+        reference: The same.
+        color_encoding: ``luminance`` (cd/m2); ``rgb-bt.709`` (linear; R = G = B = Y means Y cd/m2); ``XYZ``
+            (CIE 1931, Y in cd/m2); or display codes within 0 and 1, or uint8: ``luma-display``
+            (99 V^2.2 + 1 cd/m2) and ``sRGB-display`` (99 times the linear value + 1 cd/m2).
+        pixels_per_degree: Resolution of the image for the observer (:func:`pixels_per_degree`).
+        surround: Luminance around the image in cd/m2; -1: geometric mean of each reference channel.
+        rgb_display: Display with the primaries of the image: ``ccfl-lcd``, ``crt`` or ``led-lcd``.
+        do_masking: Whether contrast masks differences.
+        do_mtf: Whether light scatters in the eye.
+        do_spatial_pooling: Whether a pixel's visibility grows with that of all others.
+        peak_sensitivity: Decimal logarithm of the peak contrast sensitivity.
+        dtype: ``torch.float64``, or ``torch.float32``: faster, and moves Q by less than 1e-3 (optics,
+            retina and the visibility map stay in float64).
+        device: Where to compute; by default where `reference` is.
 
-    Returns
-    -------
-    HDRVDP2Result
-        Maps are tensors on `device` if `reference` is a tensor, else arrays, of `dtype`.
+    Returns:
+        HDRVDP2Result; its maps are tensors on `device` if `reference` is a tensor, else arrays.
 
-    Raises
-    ------
-    ReplicationError
-        If shapes differ or do not fit the encoding, the images are smaller than 17 pixels (there
-        would be no oriented band), hold infinite or negative values or display values above 1, or
-        an option is unknown or out of range.
-
-    Warns
-    -----
-    UserWarning
-        If an image in absolute units nowhere exceeds 1 cd/m2: it may be relative.
+    Raises:
+        ReplicationError: Wrong shapes or values, or an option that is unknown or out of range. A warning
+            follows if no pixel exceeds 1 cd/m2, because such images may be relative.
     """
     dtype = _checked_dtype(dtype)
-    images = read_intensities(reference, test, color_encoding, device)
+    images = vision.read_intensities(reference, test, color_encoding, device)
     changed = _changed(images)
-    response, adaptation = retinal_response(
-        images,
-        pixels_per_degree,
-        surround=surround,
-        rgb_display=rgb_display,
-        do_mtf=do_mtf,
-        peak_sensitivity=peak_sensitivity,
+    response, adaptation = vision.retinal_response(
+        images, pixels_per_degree, surround, rgb_display, do_mtf, peak_sensitivity
     )
     del images
     bands = _decompose(response, adaptation, pixels_per_degree, dtype)
@@ -202,9 +141,8 @@ def hdrvdp2(
     masks = [_mutual_mask(*pair) for pair in bands] if do_masking else None
     visible, errors = [], []
     for band, (_, difference) in enumerate(bands):
-        near = _neighbours(masks, band) if do_masking else None
-        own = masks[band] if do_masking else None
-        seen, error = _compare(band, difference, own, near, sensitivities[band], changed)
+        mask = (masks[band], _neighbours(masks, band)) if do_masking else (None, None)
+        seen, error = _compare(band, difference, *mask, sensitivities[band], changed)
         visible.append(seen)
         errors.append(error)
     del bands, masks, sensitivities
@@ -215,18 +153,10 @@ def hdrvdp2(
         contrast *= contrast.sum() / (contrast.max() + _TINY)
     probability = torch.expm1(-math.log(2) * contrast).neg_().to(dtype)
     contrast = contrast.to(dtype)
-    q, q_220, q_mos = _qualities(errors, pixels_per_degree)
     if not isinstance(reference, torch.Tensor):
         contrast, probability = contrast.numpy(force=True), probability.numpy(force=True)
-    return HDRVDP2Result(
-        Q=q,
-        Q_220=q_220,
-        Q_MOS=q_mos,
-        P_map=probability,
-        P_det=float(probability.max()),
-        C_max=float(contrast.max()),
-        C_map=contrast,
-    )
+    peaks = float(probability.max()), float(contrast.max())
+    return HDRVDP2Result(*_qualities(errors, pixels_per_degree), probability, *peaks, contrast)
 
 
 def _checked_dtype(dtype) -> torch.dtype:
@@ -244,13 +174,11 @@ def _changed(images: torch.Tensor) -> torch.Tensor | None:
     return None if bool(changed.all()) else changed
 
 
-def _decompose(
-    response: torch.Tensor, adaptation: torch.Tensor, resolution: float, dtype: torch.dtype
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _decompose(response, adaptation, resolution: float, dtype: torch.dtype) -> Bands:
     """Contrast bands (o, h, w) of the reference and of the difference, from fine to coarse.
 
-    The pyramid doubles the amplitude from level to level; here that is divided out. The difference
-    is decomposed in place of the test: in float32 it keeps its digits however small it is.
+    The pyramid doubles the amplitude from level to level, which is divided out. The difference is
+    decomposed instead of the test: in float32 it keeps its digits however small it is.
     """
     reference, test = response
     bands = steerable_pyramid(torch.stack([reference, test - reference]).to(dtype))
@@ -273,41 +201,29 @@ def _base_filtered(image: torch.Tensor, frequency: float, luminance: float) -> t
     rho = np.hypot(
         np.fft.fftfreq(size[0], 1 / sampling)[:, None], np.fft.rfftfreq(size[1], 1 / sampling)
     )
-    sensitivity = torch.from_numpy(neural_csf(rho, luminance)).to(image)
+    sensitivity = torch.from_numpy(vision.neural_csf(rho, luminance)).to(image)
     filtered = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * sensitivity, s=size)
     return filtered[: image.shape[0], : image.shape[1]]
 
 
-def _sensitivities(
-    adaptation: torch.Tensor,
-    bands: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    resolution: float,
-) -> list[torch.Tensor]:
+def _sensitivities(adaptation: torch.Tensor, bands: Bands, resolution: float) -> list[torch.Tensor]:
     """Neural sensitivity (h, w) at the frequency of each band; 1 for the base, filtered before."""
     level = adaptation.mean(0).clamp_(1e-5, 1e5).log10_().to(bands[0][0].dtype)
     maps = []
     for band, (reference, _) in enumerate(bands[:-1]):
         local = resize_bicubic(level, tuple(reference.shape[1:])).clamp(-5, 5)
-        maps.append(sensitivity_map(local, resolution / 2 ** (band + 1)))
+        maps.append(vision.sensitivity_map(local, resolution / 2 ** (band + 1)))
     return [*maps, torch.ones_like(bands[-1][0][0])]
 
 
 def _mutual_mask(reference: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
     """Contrast (o, h, w) that both images have: the smaller of the two, in a 3 x 3 mean."""
-    masks = torch.empty_like(reference)
-    count, height, width = masks.shape
-    for rows in strips(height, masks.device, _CELLS // (count * width)):
-        wide = slice(max(rows.start - 1, 0), rows.stop + 1)
-        one = reference[:, wide]
-        common = torch.minimum(torch.add(one, difference[:, wide]).abs_(), one.abs())
-        common = pad(common, (1, 1, int(rows.start == 0), int(rows.stop >= height)))
-        lines = common[:, :-2] + common[:, 1:-1]
-        lines += common[:, 2:]
-        mask = masks[:, rows]
-        torch.add(lines[..., :-2], lines[..., 1:-1], out=mask)
-        mask += lines[..., 2:]
-        mask /= 9
-    return masks
+    common = pad(torch.minimum((reference + difference).abs_(), reference.abs()), (1, 1, 1, 1))
+    lines = common[:, :-2] + common[:, 1:-1]
+    lines += common[:, 2:]
+    masks = lines[..., :-2] + lines[..., 1:-1]
+    masks += lines[..., 2:]
+    return masks.div_(9)
 
 
 def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
@@ -322,12 +238,7 @@ def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
 
 
 def _compare(
-    band: int,
-    difference: torch.Tensor,
-    masks: torch.Tensor | None,
-    near: torch.Tensor | None,
-    sensitivity: torch.Tensor,
-    changed: torch.Tensor | None,
+    band: int, difference, masks, near, sensitivity, changed
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Visible differences (o, h, w) of a band, and the pooled error of each orientation."""
     gain, (count, height, width) = 2.0**band, difference.shape
@@ -335,7 +246,7 @@ def _compare(
         changed = resize_bicubic(changed.to(difference.dtype), (height, width))
     visible = torch.empty_like(difference)
     squares = torch.zeros(count, dtype=torch.float64, device=difference.device)
-    for rows in strips(height, difference.device, _CELLS // (count * width)):
+    for rows in vision.strips(height, difference.device, _CELLS // (count * width)):
         part = (None, None) if masks is None else (masks[:, rows], near[:, rows])
         level = _log_difference(gain, difference[:, rows], *part, sensitivity[rows])
         error = level.exp()
@@ -347,13 +258,7 @@ def _compare(
     return visible, gain * squares.sqrt().numpy(force=True) / (height * width)
 
 
-def _log_difference(
-    gain: float,
-    difference: torch.Tensor,
-    masks: torch.Tensor | None,
-    near: torch.Tensor | None,
-    sensitivity: torch.Tensor,
-) -> torch.Tensor:
+def _log_difference(gain: float, difference, masks, near, sensitivity) -> torch.Tensor:
     """Logarithm of the contrast difference (o, h, w) after neural noise and masking."""
     log_sensitivity = sensitivity.log()
     noise = torch.exp(-2 * _MASK_P * log_sensitivity)

@@ -1,50 +1,35 @@
-"""Steerable pyramid with four orientations (Simoncelli & Freeman 1995), by products of spectra.
+"""Steerable pyramid with four orientations (Simoncelli & Freeman 1995), and bicubic resizing.
 
-The filters are those of Karasaridis & Simoncelli (1996), third-derivative order ("sp3"); their taps
-come from pyrtools (MIT licence, Copyright (c) 2016 LabForComputationalVision, see
-``sp3_filters.LICENSE``). Images are mirrored about their edge pixels.
+The filters are those of Karasaridis & Simoncelli (1996, "sp3"). Their taps come from pyrtools (MIT
+licence, Copyright (c) 2016 LabForComputationalVision, see ``sp3_filters.LICENSE``). Images are mirrored
+about their edge pixels. Filtering multiplies spectra, so it costs the same for every kernel.
 
-References
-----------
-E. P. Simoncelli, W. T. Freeman, "The steerable pyramid: a flexible architecture for multi-scale
-derivative computation", ICIP 1995, doi 10.1109/ICIP.1995.537667.
-A. Karasaridis, E. Simoncelli, "A filter design technique for steerable pyramid image transforms",
-ICASSP 1996, doi 10.1109/ICASSP.1996.547720.
+Sources: doi 10.1109/ICIP.1995.537667 (pyramid), 10.1109/ICASSP.1996.547720 (filters),
+10.1109/TASSP.1981.1163711 (bicubic kernel).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.fft import next_fast_len
 from scipy.signal import convolve2d
 from torch.nn.functional import pad
 
 from replication.files import ReplicationError
 
-ORIENTATIONS = 4
-
 MINIMUM = 17
-"""Smallest image side in pixels: below it a pyramid has no oriented level."""
+"""Smallest image side in pixels. A smaller image has no oriented level."""
 
 
 def level_count(height: int, width: int) -> int:
-    """Number of oriented levels: halvings (rounded down) while both sides have 17 pixels or more.
-
-    Parameters
-    ----------
-    height, width : int
-        Size of the image in pixels.
-
-    Returns
-    -------
-    int
-        0 for images smaller than 17 pixels.
-    """
+    """Number of oriented levels: halvings (rounded down) while both sides have 17 pixels or more."""
     count = 0
     while min(height, width) >= MINIMUM:
         count, height, width = count + 1, height // 2, width // 2
@@ -52,43 +37,26 @@ def level_count(height: int, width: int) -> int:
 
 
 def fast_length(length: int) -> int:
-    """Smallest even length of a fast Fourier transform that is not below a length.
-
-    Parameters
-    ----------
-    length : int
-        Positive.
-
-    Returns
-    -------
-    int
-        Even, without prime factors above 11: others are up to ten times slower.
-    """
+    """Smallest even length, not below the given one, without prime factors above 11."""
     return 2 * next_fast_len((length + 1) // 2)
 
 
 def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
     """Split images into bands of spatial frequency and orientation.
 
-    Every step is a correlation: the high-pass residual with ``hi0``; then, starting from the
-    low-pass ``lo0``, at each level the four oriented bands, and ``lo`` (of gain 2) sampled at even
-    rows and columns as the start of the next level; the last such image is the base band.
+    Every step is a correlation. ``hi0`` gives the high-pass residual and ``lo0`` the first low-pass
+    image. At each level four filters give the oriented bands, and ``lo`` (of gain 2), sampled at even
+    rows and columns, gives the next low-pass image. The last low-pass image is the base band.
 
-    Parameters
-    ----------
-    images : torch.Tensor (N, H, W)
-        float64 or float32, any device; H and W of at least 17 pixels.
+    Args:
+        images: (N, H, W), float64 or float32, any device, H and W of at least 17 pixels.
 
-    Returns
-    -------
-    list of torch.Tensor
-        Residual (1, N, H, W), oriented bands (4, N, h, w) from fine to coarse (h, w halved and
-        rounded up from level to level), base band (1, N, h, w); dtype and device of `images`.
+    Returns:
+        Residual (1, N, H, W), oriented bands (4, N, h, w) from fine to coarse, base band (1, N, h, w).
+        From level to level, h and w are halved and rounded up.
 
-    Raises
-    ------
-    ReplicationError
-        If the images have another shape or are smaller than 17 pixels.
+    Raises:
+        ReplicationError: The images have another shape or are smaller than 17 pixels.
     """
     if images.ndim != 3 or min(images.shape[1:]) < MINIMUM:
         raise ReplicationError(
@@ -96,7 +64,7 @@ def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
             f"not {tuple(images.shape)}."
         )
     kernels = _kernels()
-    # mirroring commutes with lo0, which is symmetric: one filter does the work of two
+    # mirroring commutes with lo0, which is symmetric, so one filter does the work of two
     bands, image = _correlate_each(images, [kernels["hi0"], *kernels["lo0_b"]], kernels["lo0_lo"])
     levels = [bands[:1], bands[1:]]
     for _ in range(level_count(*images.shape[1:]) - 1):
@@ -108,20 +76,15 @@ def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
 def rebuild(bands: Sequence[torch.Tensor]) -> torch.Tensor:
     """Add up the bands of one image, from the base band to the finest level.
 
-    At each level the image so far is spread to even rows and columns of the finer grid, zero
-    elsewhere, and convolved with ``lo``; the four bands, each convolved with its own filter, are
-    added. At the end it is convolved with ``lo0``, and the residual convolved with ``hi0`` is added.
+    Each level spreads the image so far to even rows and columns of the finer grid, convolves it with
+    ``lo``, and adds the four bands, each convolved with its own filter. The last step convolves with
+    ``lo0`` and adds the residual convolved with ``hi0``.
 
-    Parameters
-    ----------
-    bands : sequence of torch.Tensor
-        Residual (1, H, W), oriented bands (4, h, w), base band (1, h, w), as of one image from
-        :func:`steerable_pyramid`.
+    Args:
+        bands: Residual (1, H, W), oriented bands (4, h, w), base band (1, h, w) of one image.
 
-    Returns
-    -------
-    torch.Tensor
-        Shape (H, W); for the unchanged bands of an image, nearly that image.
+    Returns:
+        (H, W). For the unchanged bands of an image it is nearly that image.
     """
     kernels = _kernels()
     image = bands[-1][0]
@@ -188,7 +151,7 @@ def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, int]) -> torch.
 def _factors(
     kernel: np.ndarray, margin: int, size: tuple[int, int], like: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two matrices whose product is the spectrum that correlates and takes the margin off."""
+    """Two matrices whose product is the spectrum that correlates and removes the margin."""
     taps = np.arange(len(kernel)) + margin - len(kernel) // 2
     rows = np.outer(np.arange(size[0]), taps) % size[0]
     columns = np.outer(taps, np.arange(size[1] // 2 + 1)) % size[1]
@@ -196,3 +159,47 @@ def _factors(
     right = np.exp(2j * np.pi / size[1] * columns)
     options = {"device": like.device, "dtype": like.dtype.to_complex()}
     return torch.from_numpy(left).to(**options), torch.from_numpy(right).to(**options)
+
+
+def resize_bicubic(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize an image (H, W) with Keys' kernel, stretched where the image shrinks (antialiasing).
+
+    Output pixel ``x`` (from 1) lies at ``x/s + (1 - 1/s)/2`` of an axis scaled by ``s``. The kernel is
+    4 pixels wide, ``4/s`` when ``s < 1``. Its weights are normalised to the sum 1, and the image is
+    mirrored with its edge pixels repeated. Values may overshoot beside edges.
+
+    Args:
+        image: (H, W), float64 or float32, any device.
+        size: New height and width, positive.
+
+    Returns:
+        Shape `size`, contiguous, same dtype and device; not a copy when nothing changes.
+    """
+    for length in size:
+        if image.shape[0] != length:
+            image = _weights(image.shape[0], length, image.dtype, image.device) @ image
+        image = image.T
+    return image.contiguous()
+
+
+@lru_cache(maxsize=64)
+def _weights(length: int, target: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Sparse matrix (target, length) that resizes one axis."""
+    scale = target / length
+    shrink = min(scale, 1.0)
+    centre = np.arange(1, target + 1) / scale + 0.5 * (1 - 1 / scale)
+    taps = np.floor(centre - 2 / shrink)[:, None] + np.arange(int(np.ceil(4 / shrink)) + 2)
+    x = np.abs(shrink * (centre[:, None] - taps))
+    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+    weights /= weights.sum(axis=1, keepdims=True)
+    place = (taps.astype(np.int64) - 1) % (2 * length)
+    columns = np.where(place < length, place, 2 * length - 1 - place)
+    rows = np.broadcast_to(np.arange(target)[:, None], columns.shape)
+    entries = (weights.ravel(), (rows.ravel(), columns.ravel()))
+    matrix = sparse.csr_array(entries, shape=(target, length))
+    matrix.eliminate_zeros()
+    parts = (torch.from_numpy(a) for a in (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse")
+        return torch.sparse_csr_tensor(*parts, size=matrix.shape, dtype=dtype, device=device)

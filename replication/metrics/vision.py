@@ -1,14 +1,8 @@
 """Optical and retinal pathway of HDR-VDP-2, and the contrast sensitivity behind it.
 
-What reaches the visual cortex: light scatters in the eye, excites cones and rods, and is turned into
-a response in units of the threshold (Mantiuk et al. 2011, "Optical and retinal pathway" and "Neural
-noise"). Everything here is in float64, since pixels beside a lamp can be millions of times darker.
-
-References
-----------
-R. Mantiuk, K. J. Kim, A. G. Rempel, W. Heidrich, "HDR-VDP-2: a calibrated visual metric for
-visibility and quality predictions in all luminance conditions", ACM TOG 30(4), 2011,
-doi 10.1145/2010324.1964935.
+Light scatters in the eye, excites cones and rods, and becomes a response in units of the threshold
+(Mantiuk et al. 2011, doi 10.1145/2010324.1964935, "Optical and retinal pathway" and "Neural noise").
+Everything is in float64, since pixels beside a lamp can be millions of times darker.
 """
 
 from __future__ import annotations
@@ -23,24 +17,17 @@ import torch
 
 from replication.files import ReplicationError
 from replication.metrics.pyramid import MINIMUM, fast_length
+from replication.metrics.scaling import BRIGHTEST
 
 ENCODINGS = ("luminance", "rgb-bt.709", "luma-display", "sRGB-display", "XYZ")
-"""Colour encodings; the first, second and last in absolute units (cd/m2)."""
+PEAK_SENSITIVITY = 2.4  # decimal logarithm of the eye's peak contrast sensitivity
+SURROUND = 1e-5  # luminance around the image in cd/m2: a dark room
 
-PEAK_SENSITIVITY = 2.4
-"""Decimal logarithm of the eye's peak contrast sensitivity."""
-
-SURROUND = 1e-5
-"""Luminance around the image in cd/m2: a dark room."""
-
-# Optical transfer: weights and decay per cycle/degree of a sum of exponentials
-_MTF_WEIGHTS = (
-    0.42483859630129034,
-    0.5724351039364803,
-    0.00016757623916493702,
-    0.0025587235230643303,
-)
-_MTF_DECAYS = (0.028, 0.37, 37.0, 360.0)
+# Optical transfer: weight and decay per cycle/degree in a sum of exponentials
+_MTF = (
+    (0.42483859630129034, 0.028), (0.5724351039364803, 0.37),
+    (0.00016757623916493702, 37.0), (0.0025587235230643303, 360.0),
+)  # fmt: skip
 
 # Excitation of L cones, M cones and rods by unit intensity of each primary
 _EMISSION = {
@@ -77,11 +64,8 @@ _CSF_PARAMETERS = (
     (4.46044, 4.94958, 5.28678, 5.61425, 6.4635, 7.45665),
 )
 
-_DARKEST, _BRIGHTEST = 1e-5, 1e5
-_LOG_RANGE = (-5.0, 5.0)
-_RESPONSE_POINTS, _CSF_POINTS = 2048, 256
-_RESPONSE_SCALE = 0.006894596
-_STRIP = 32  # rows or columns worked on at once
+_DARKEST, _BRIGHTEST, _LOG_RANGE = 1e-5, 1e5, (-5.0, 5.0)  # luminances of the tables below, cd/m2
+_RESPONSE_POINTS, _CSF_POINTS, _RESPONSE_SCALE = 2048, 256, 0.006894596
 
 
 def read_intensities(
@@ -92,57 +76,24 @@ def read_intensities(
 ) -> torch.Tensor:
     """Check two images and decode them to intensities in absolute units.
 
-    Parameters
-    ----------
-    reference, test : array or tensor (H, W, 3) or (H, W)
-        Of one shape, both sides of at least 17 pixels; (H, W) for the encodings ``luminance`` and
-        ``luma-display``. NaN becomes 1e-5. For the two display encodings within 0 and 1, or uint8.
-    color_encoding : str
-        One of :data:`ENCODINGS`; see :func:`replication.metrics.hdrvdp2`.
-    device : torch.device or str, optional
-        By default where `reference` is.
-
-    Returns
-    -------
-    torch.Tensor
-        float64 (2, C, H, W), reference first, C = 3 or 1, cd/m2 (R = G = B = Y means Y).
-
-    Raises
-    ------
-    ReplicationError
-        If the encoding is unknown, shapes differ or do not fit it, images are too small, hold
-        infinite or negative values or display values above 1, are not real numbers, or the device
-        is not there.
-
-    Warns
-    -----
-    UserWarning
-        If no pixel of absolute units exceeds 1 cd/m2: they may be relative.
+    Takes what :func:`replication.metrics.hdrvdp2` takes. Returns float64 (2, C, H, W), reference first,
+    C = 3 or 1, cd/m2 (R = G = B = Y means Y).
     """
     if color_encoding not in ENCODINGS:
-        raise ReplicationError(
-            f"Unknown colour encoding {color_encoding!r}; there are {', '.join(ENCODINGS)}."
-        )
-    pair = [
-        image if isinstance(image, torch.Tensor) else np.asarray(image)
-        for image in (reference, test)
-    ]
-    shape = tuple(pair[0].shape)
+        known = ", ".join(ENCODINGS)
+        raise ReplicationError(f"Unknown colour encoding {color_encoding!r}; known: {known}.")
+    pair = [x if isinstance(x, torch.Tensor) else np.asarray(x) for x in (reference, test)]
+    shape, channels = tuple(pair[0].shape), () if color_encoding.startswith("lum") else (3,)
     if tuple(pair[1].shape) != shape:
         raise ReplicationError(
-            f"Images to compare must be of one size, not a reference of shape {shape} "
-            f"and a test of shape {tuple(pair[1].shape)}."
+            f"Images to compare must be of one size, not {shape} and {tuple(pair[1].shape)}."
         )
-    channels = () if color_encoding in ("luminance", "luma-display") else (3,)
     if len(shape) != 2 + len(channels) or shape[2:] != channels:
         wanted = "(H, W, 3)" if channels else "(H, W)"
-        raise ReplicationError(
-            f"Encoding {color_encoding} needs images of shape {wanted}, not {shape}."
-        )
+        raise ReplicationError(f"Encoding {color_encoding} needs shape {wanted}, not {shape}.")
     if min(shape[:2]) < MINIMUM:
         raise ReplicationError(
-            f"Images to compare must have at least {MINIMUM} x {MINIMUM} pixels, "
-            f"not {shape[0]} x {shape[1]}."
+            f"Images to compare must have at least {MINIMUM} x {MINIMUM} pixels, not {shape[:2]}."
         )
     if device is None:
         device = pair[0].device if isinstance(pair[0], torch.Tensor) else "cpu"
@@ -170,15 +121,12 @@ def _copy_planes(image, name: str, encoding: str, out: torch.Tensor) -> None:
     out.copy_(image.detach().movedim(-1, 0) if image.ndim == 3 else image.detach())
     if kind == "uint8":
         out /= 255
-    lowest, highest = torch.aminmax(out)
-    if lowest.isnan():
-        torch.nan_to_num_(out, nan=_DARKEST, posinf=math.inf, neginf=-math.inf)
-        lowest, highest = torch.aminmax(out)
-    if not (lowest >= 0 and (highest <= 1 if display else highest < math.inf)):
-        wanted = "within 0 and 1" if display else "finite and not negative"
+    lowest, highest = (float(value) for value in torch.aminmax(out))
+    limit = 1 if display else BRIGHTEST
+    if not 0 <= lowest <= highest <= limit:  # also false for NaN
         raise ReplicationError(
-            f"Encoding {encoding} needs values that are {wanted}; the {name} image holds "
-            f"{float(lowest):g} to {float(highest):g}."
+            f"Encoding {encoding} needs values within 0 and {limit:g} without NaN; "
+            f"the {name} image holds {lowest:g} to {highest:g}."
         )
 
 
@@ -190,9 +138,8 @@ def _decoded(images: torch.Tensor, encoding: str) -> torch.Tensor:
         linear = torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
         return linear.mul_(99).add_(1)
     if images[:, images.shape[1] // 2].max() <= 1:  # luminance, green or Y
-        warnings.warn(
-            "No pixel is brighter than 1 cd/m2, but absolute luminance is needed.", stacklevel=5
-        )
+        text = "No pixel is brighter than 1 cd/m2, but absolute luminance is needed."
+        warnings.warn(text, stacklevel=5)
     return _mixed(images, np.transpose(_XYZ_TO_RGB)) if encoding == "XYZ" else images
 
 
@@ -205,7 +152,6 @@ def _mixed(images: torch.Tensor, weights: Sequence[Sequence[float]]) -> torch.Te
 def retinal_response(
     images: torch.Tensor,
     pixels_per_degree: float,
-    *,
     surround: float = SURROUND,
     rgb_display: str = "ccfl-lcd",
     do_mtf: bool = True,
@@ -213,39 +159,20 @@ def retinal_response(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Response of the retina to two images, and the luminance that it adapts to.
 
-    Parameters
-    ----------
-    images : torch.Tensor (2, C, H, W)
-        float64 intensities from :func:`read_intensities`, reference first. Overwritten.
-    pixels_per_degree : float
-        Resolution of the image for the observer.
-    surround, rgb_display, do_mtf, peak_sensitivity
-        See :func:`replication.metrics.hdrvdp2`.
+    Args:
+        images: float64 (2, C, H, W) from :func:`read_intensities`; overwritten.
+        pixels_per_degree: As in :func:`replication.metrics.hdrvdp2`, like the other options.
 
-    Returns
-    -------
-    response : torch.Tensor (2, H, W)
-        float64, in units of the threshold; each image has the mean 0.
-    adaptation : torch.Tensor (2, H, W)
-        float64, cd/m2, at each pixel (no spatial pooling in version 2.2).
-
-    Raises
-    ------
-    ReplicationError
-        If an option is unknown or out of range.
+    Returns:
+        Response (2, H, W), float64, in units of the threshold, mean 0 in each image; and the adapting
+        luminance (2, H, W), float64, cd/m2, of each pixel on its own.
     """
     if rgb_display not in _EMISSION:
-        raise ReplicationError(
-            f"Unknown display {rgb_display!r}; there are {', '.join(_EMISSION)}."
-        )
+        raise ReplicationError(f"Unknown display {rgb_display!r}; known: {', '.join(_EMISSION)}.")
     if not 0 < pixels_per_degree < math.inf:
-        raise ReplicationError(
-            f"pixels_per_degree must be positive and finite, not {pixels_per_degree}."
-        )
+        raise ReplicationError(f"pixels_per_degree must be positive, not {pixels_per_degree}.")
     if not (surround == -1 or 0 <= surround < math.inf):
-        raise ReplicationError(
-            f"surround must be a luminance in cd/m2, or -1 for the mean, not {surround}."
-        )
+        raise ReplicationError(f"surround must be a luminance in cd/m2 or -1, not {surround}.")
     if not math.isfinite(peak_sensitivity):
         raise ReplicationError(f"peak_sensitivity must be finite, not {peak_sensitivity}.")
     if do_mtf:
@@ -270,26 +197,10 @@ def retinal_response(
     return response, adaptation
 
 
-def strips(count: int, device: torch.device, size: int = _STRIP) -> Iterator[slice]:
-    """Slices of rows to work on at once: few at a time on a CPU, to stay in its cache, else all.
-
-    Parameters
-    ----------
-    count : int
-        Number of rows.
-    device : torch.device
-        Where they are.
-    size : int
-        Rows in a slice on a CPU; at least one is taken.
-
-    Yields
-    ------
-    slice
-        Consecutive; the last may reach beyond `count`.
-    """
+def strips(count: int, device: torch.device, size: int = 32) -> Iterator[slice]:
+    """Slices of `count` rows: `size` at a time on a CPU, to stay in its cache, else all at once."""
     size = max(size, 1) if device.type == "cpu" else count
-    for first in range(0, count, size):
-        yield slice(first, first + size)
+    return (slice(first, first + size) for first in range(0, count, size))
 
 
 def _scatter(images: torch.Tensor, resolution: float) -> None:
@@ -297,29 +208,22 @@ def _scatter(images: torch.Tensor, resolution: float) -> None:
     height, width = images.shape[1:]
     tall, wide = fast_length(2 * height - 1), fast_length(2 * width - 1)
     transfer = _transfer(height, width, float(resolution), images.device)
-    spectra = torch.empty(
-        len(images), height, transfer.shape[1], dtype=torch.complex128, device=images.device
-    )
-    for image, spectrum in zip(images, spectra, strict=True):
-        for rows in strips(height, images.device):
-            spectrum[rows] = torch.fft.rfft(image[rows], n=wide)
-    for columns in strips(transfer.shape[1], images.device):
-        factor = transfer[:, columns].to(spectra.dtype)
-        factor = torch.cat([factor, factor[1:-1].flip(0)])
-        for spectrum in spectra:
-            whole = torch.fft.fft(spectrum[:, columns], n=tall, dim=0).mul_(factor)
+    for image in images:
+        spectrum = torch.fft.rfft(image, n=wide)
+        for columns in strips(spectrum.shape[1], images.device):
+            factor = transfer[:, columns]
+            whole = torch.fft.fft(spectrum[:, columns], n=tall, dim=0)
+            whole *= torch.cat([factor, factor[1:-1].flip(0)])
             spectrum[:, columns] = torch.fft.ifft(whole, dim=0)[:height]
-    for image, spectrum in zip(images, spectra, strict=True):
-        for rows in strips(height, images.device):
-            image[rows] = torch.fft.irfft(spectrum[rows], n=wide)[:, :width]
+        image.copy_(torch.fft.irfft(spectrum, n=wide)[:, :width])
 
 
 @lru_cache(maxsize=4)
 def _transfer(height: int, width: int, resolution: float, device: torch.device) -> torch.Tensor:
     """Spectrum of the optics for a fast transform, half its rows and columns (it is even).
 
-    The MTF is sampled on the grid of twice the size of the image; the kernel that this makes is put
-    on a grid whose transform is fast, which gives the same products.
+    The MTF is sampled on the grid of twice the size of the image. The kernel that this makes is put
+    on a grid with a fast transform, which gives the same products.
     """
     options = {"dtype": torch.float64, "device": device}
     across = torch.arange(width + 1, **options) * (resolution / (2 * width))
@@ -335,38 +239,19 @@ def _transfer(height: int, width: int, resolution: float, device: torch.device) 
 
 
 def optical_mtf(frequency: torch.Tensor) -> torch.Tensor:
-    """Part of the contrast that passes the optics of the eye.
-
-    Parameters
-    ----------
-    frequency : torch.Tensor
-        Spatial frequency in cycles/degree, not negative.
-
-    Returns
-    -------
-    torch.Tensor
-        Within 0 and 1; 1 at frequency 0.
-    """
-    total = torch.zeros_like(frequency)
-    for weight, decay in zip(_MTF_WEIGHTS, _MTF_DECAYS, strict=True):
-        total += weight * torch.exp(-decay * frequency)
-    return total
+    """Part (0 to 1) of the contrast that passes the optics of the eye, at cycles/degree."""
+    return sum(weight * torch.exp(-decay * frequency) for weight, decay in _MTF)
 
 
 def neural_csf(frequency: np.ndarray | float, luminance: np.ndarray | float) -> np.ndarray:
     """Contrast sensitivity of the visual system behind optics and photoreceptors.
 
-    Parameters
-    ----------
-    frequency : array or float
-        Spatial frequency in cycles/degree, not negative.
-    luminance : array or float
-        Adapting luminance in cd/m2, positive; sensitivity is constant below 0.002 and above 150.
+    Args:
+        frequency: cycles/degree, not negative.
+        luminance: cd/m2, positive; sensitivity is constant below 0.002 and above 150.
 
-    Returns
-    -------
-    np.ndarray
-        float64, of the shape that frequency and luminance broadcast to; 0 at frequency 0.
+    Returns:
+        float64, of the shape that the arguments broadcast to; 0 at frequency 0.
     """
     rho = np.asarray(frequency, dtype=np.float64)
     place = np.log10(luminance)
@@ -375,37 +260,13 @@ def neural_csf(frequency: np.ndarray | float, luminance: np.ndarray | float) -> 
     return p4 / fall * (1 - np.exp(-((rho / 7) ** 2))) ** (p3 / 2)
 
 
-def joint_sensitivity(luminance: np.ndarray | float) -> np.ndarray:
-    """Peak sensitivity of cones and rods together, fitted to measurements of contrast.
-
-    Parameters
-    ----------
-    luminance : array or float
-        cd/m2, positive.
-
-    Returns
-    -------
-    np.ndarray
-        float64, at most 30.162.
-    """
-    luminance = np.asarray(luminance, dtype=np.float64)
+def joint_sensitivity(luminance: np.ndarray) -> np.ndarray:
+    """Peak sensitivity of cones and rods together at positive luminances in cd/m2, at most 30.162."""
     return 30.162 * ((4.0627 / luminance) ** 1.6596 + 1) ** -0.2712
 
 
-def rod_sensitivity(luminance: np.ndarray | float) -> np.ndarray:
-    """Peak sensitivity of the rods.
-
-    Parameters
-    ----------
-    luminance : array or float
-        cd/m2, positive.
-
-    Returns
-    -------
-    np.ndarray
-        float64, largest at 1.1732 cd/m2.
-    """
-    luminance = np.asarray(luminance, dtype=np.float64)
+def rod_sensitivity(luminance: np.ndarray) -> np.ndarray:
+    """Peak sensitivity of the rods at positive luminances in cd/m2, largest at 1.1732 cd/m2."""
     above = luminance > 1.1732
     exponent, width = np.where(above, 2.9899, 1.2167), np.where(above, 0.5547, 1.1478)
     return 10**1.1414 * np.exp(-(np.abs(np.log10(luminance / 1.1732)) ** exponent) / width)
@@ -413,20 +274,10 @@ def rod_sensitivity(luminance: np.ndarray | float) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def photoreceptor_response(peak_sensitivity: float = PEAK_SENSITIVITY) -> np.ndarray:
-    """Response of one cone and of the rods in units of the threshold.
+    """Responses of a cone and of the rods: sensitivity integrated over log-luminance.
 
-    The integral of sensitivity over log-luminance, from 1e-5 to 1e5 cd/m2.
-
-    Parameters
-    ----------
-    peak_sensitivity : float
-        Decimal logarithm of the peak contrast sensitivity.
-
-    Returns
-    -------
-    np.ndarray
-        float64 (2, 2048): cone and rod, at equidistant decimal logarithms of luminance; 0 at the
-        lowest. Read-only.
+    Returns:
+        float64 (2, 2048), units of the threshold, at equidistant log10 of 1e-5 to 1e5 cd/m2; read-only.
     """
     log_luminance = np.linspace(*_LOG_RANGE, _RESPONSE_POINTS)
     luminance = 10**log_luminance
@@ -442,20 +293,7 @@ def photoreceptor_response(peak_sensitivity: float = PEAK_SENSITIVITY) -> np.nda
 
 
 def sensitivity_map(log_luminance: torch.Tensor, frequency: float) -> torch.Tensor:
-    """Neural contrast sensitivity at each pixel, from a table of 256 luminances.
-
-    Parameters
-    ----------
-    log_luminance : torch.Tensor (H, W)
-        Decimal logarithm of the adapting luminance in cd/m2, within -5 and 5.
-    frequency : float
-        Spatial frequency in cycles/degree.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape, dtype and device of `log_luminance`.
-    """
+    """Neural contrast sensitivity (H, W) at cycles/degree and log10 of cd/m2 (-5 to 5), from a table."""
     luminance = 10 ** np.linspace(*_LOG_RANGE, _CSF_POINTS)
     table = torch.from_numpy(neural_csf(frequency, luminance)).to(log_luminance)
     return _interpolate(table, log_luminance)

@@ -2,291 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from replication import paper
-from replication.evaluation.rows import (
-    METRIC_LABELS,
-    REFERENCE,
-    markdown_table,
-    read_rows,
-    summarise,
-    update_block,
-)
-from replication.files import RESULTS, ROOT, atomic_path
+from replication.evaluation.rows import read_rows
+from replication.files import REFERENCE, RESULTS, ROOT, ReplicationError, atomic_path
+from replication.model import DeepChain
 from replication.reconstruct import load_chain
-from replication.report import claims
-from replication.report.tables import (
-    ABLATION_NAMES,
-    DATASET_NAMES,
-    METHOD_NAMES,
-    USES_TRUTH,
-    ablation_differences,
-    ablation_frame,
-    ablation_verdict,
-    by_dataset,
-    chain_verdict,
-    comparison_verdict,
-    difference_frame,
-    paired_frame,
-    residual_frame,
-    scaling_frame,
-    table4_frame,
-    table5_detail,
-    table5_frame,
-)
+from replication.report import claims, tables
+from replication.report.drawings import residual_frame
+from replication.report.tables import DATASET_NAMES, METRIC_LABELS, REAL, markdown_table
+from replication.weights import WEIGHTS, chain_hash
 
-_EVS = (-3, -2, -1, 1, 2, 3)
+
+def update_block(path: str | Path, name: str, text: str, *, check: bool = False) -> bool:
+    """Replace what stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->`` in a file.
+
+    Everything else stays as it is, to the byte. Returns whether the file was changed.
+
+    Raises:
+        ReplicationError: The file has not exactly one such block, or (with `check`) it is out of date.
+    """
+    path, start, end = Path(path), f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    try:
+        old = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReplicationError(f"Cannot read {path}: {error}.") from error
+    head, _, rest = old.partition(start)
+    _, closed, tail = rest.partition(end)
+    if not closed or old.count(start) + old.count(end) != 2 or start in text or end in text:
+        raise ReplicationError(f"{path} needs exactly one block from {start} to {end}.")
+    newline = "\r\n" if "\r\n" in old else "\n"
+    new = head + newline.join([start, *text.strip("\n").splitlines(), end]) + tail
+    if check and new != old:
+        raise ReplicationError(f"{path}: the block {name} is out of date; generate it again.")
+    if new != old:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(new.encode("utf-8"))
+    return new != old
 
 
 def update_tables(*, check: bool = False) -> None:
-    """Regenerate the tables of README.md and results/REPORT.md from the committed rows.
+    """Regenerate the blocks of README.md, REPORT.md and MODEL_CARD.md from the rows.
 
-    Parameters
-    ----------
-    check : bool
-        Write nothing; raise ReplicationError if a table is not what the rows say.
+    Args:
+        check: Write nothing; compare the blocks with the rows and the rows with the shipped weights.
 
-    Raises
-    ------
-    ReplicationError
-        If rows are missing or, with `check`, a table is out of date.
+    Raises:
+        ReplicationError: Rows are missing or, with `check`, something is out of date.
     """
-    rows = read_rows(REFERENCE / "tables" / "table4.csv")
-    summary = summarise(rows, by=["dataset", "method", "ev"])
-    parts = {name: summary[summary["dataset"] == name] for name in DATASET_NAMES}
-    first = read_rows(REFERENCE / "tables" / "table1.csv")
-    bullets = "\n".join(f"* {line}" for line in chain_verdict(summary).splitlines())
-    blocks = {
-        (ROOT / "README.md", "table4"): _readme_table(parts),
-        (RESULTS / "REPORT.md", "table1"): markdown_table(_table1_frame(first)),
-        (ROOT / "README.md", "verdict"): bullets,
-        (RESULTS / "REPORT.md", "verdict"): bullets,
-    }
-    for metric in ("psnr", "ssim", "ms_ssim"):
-        blocks[RESULTS / "REPORT.md", f"table4_{metric}"] = "\n\n".join(
-            f"**{DATASET_NAMES[name]}**, {METRIC_LABELS[metric]}, mean ± σ\n\n"
-            + markdown_table(table4_frame(part, metric))
-            for name, part in parts.items()
-        )
-    blocks |= _table5_blocks() | _ablation_blocks()
-    every_claim = claims.claims_frame()
-    blocks[RESULTS / "REPORT.md", "claims"] = markdown_table(every_claim)
-    every_claim["notebook"] = every_claim["notebook"].str.replace("(../", "(", regex=False)
-    blocks[ROOT / "README.md", "claims"] = markdown_table(every_claim)
-    blocks[RESULTS / "REPORT.md", "literature"] = markdown_table(claims.literature_frame())
-    card = REFERENCE / "MODEL_CARD.md"
-    blocks[card, "training"] = markdown_table(_training_frame(), decimals=2)
-    for name in ("table4", "verdict", "table5_verdict"):
-        blocks[card, name] = blocks[ROOT / "README.md", name]
-    for (path, name), text in blocks.items():
+    if check and (sentence := stale_weights()):
+        raise ReplicationError(sentence)
+    for (path, name), text in _blocks().items():
         update_block(path, name, text, check=check)
 
 
-def write_run_report(run: str | Path) -> Path | None:
-    """``REPORT.md`` of one run: the paper's tables beside those that the run has written.
+def stale_weights() -> str:
+    """A sentence if the shipped weights are not those of the reference rows, else ""."""
+    shipped = chain_hash(DeepChain(), WEIGHTS)
+    for name in ("table4", "table5"):
+        rows = _read(name)
+        scored = ", ".join(rows.loc[rows["method"] == "deep_chain", "weights_hash"].unique())
+        if scored != shipped:
+            hashes = f"hash {shipped}, but {name}.csv was made with {scored}"
+            return f"The shipped weights have the {hashes}; run results/score.py."
+    return ""
 
-    Parameters
-    ----------
-    run : path
-        Folder of ``python -m replication run``.
 
-    Returns
-    -------
-    Path or None
-        The report; None where the run has none of the tables.
-
-    Raises
-    ------
-    ReplicationError
-        If a table cannot be read or the report not be written.
-    """
-    run, parts = Path(run), []
-    tables = {
-        name: read_rows(run / "tables" / f"{name}.csv")
-        for name in ("table1", "table2", "table3", "table4", "table5")
-        if (run / "tables" / f"{name}.csv").is_file()
+def _blocks() -> dict[tuple[Path, str], str]:
+    readme, report, card = ROOT / "README.md", RESULTS / "REPORT.md", REFERENCE / "MODEL_CARD.md"
+    table4, table5, every = _read("table4"), _read("table5"), claims.claims_frame()
+    here = every.assign(notebook=every["notebook"].str.replace("(../", "(", regex=False))
+    basic, hdrps = ("identity", "tone_curve", "deep_chain"), table5[table5["dataset"] == "hdrps"]
+    short = table4[table4["dataset"].isin(REAL) & table4["method"].isin(basic)]
+    photo_only = hdrps[~hdrps["method"].isin([*tables.USES_TRUTH, "deep_chain_faithful"])]
+    residuals = residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
+    sensitivity = tables.ablation_frame(_read("sensitivity"), minus="reference")
+    blocks = {(report, name): _section(name, _read(name), logs=True) for name in _SECTIONS}
+    blocks |= {
+        (readme, "claims"): markdown_table(here),
+        (readme, "table5"): markdown_table(tables.table5_frame(photo_only)),
+        (report, "claims"): markdown_table(every),
+        (report, "table3_residuals"): markdown_table(residuals, decimals=1),
+        (report, "sensitivity"): markdown_table(sensitivity),
+        (report, "table5_detail"): _parts(table5, tables.table5_detail),
+        (report, "table5_scaling"): _parts(_read("scaling"), tables.scaling_frame),
+        (card, "training"): markdown_table(_training_frame()),
     }
-    for name, make in _RUN_PARTS.items():
-        if name in tables:
-            parts.append(make(tables[name]))
-    if not parts:
-        return None
-    data = ", ".join(dict.fromkeys(d for rows in tables.values() for d in rows["dataset"].unique()))
-    version = next(iter(tables.values()))["code_version"].iloc[0]
-    head = (
-        f"# Report of a run on {data}\n\nThe paper's tables beside what this run wrote into `tables/`; "
-        f"code {version}. Generated."
-    )
-    path = run / "REPORT.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n\n".join([head, *parts]) + "\n", encoding="utf-8")
-    return path
+    for path in (readme, card):
+        blocks[path, "table4"] = _parts(short, tables.table4_frame)
+        blocks[path, "verdict"] = _bullets([claims.chain_verdict(table4)])
+        blocks[path, "table5_verdict"] = markdown_table(tables.paired_frame(hdrps))
+    return blocks
 
 
-def _run_table1(rows: pd.DataFrame) -> str:
-    return f"## Table 1: PSNR between EV 0 and the other exposures\n\n{markdown_table(_table1_frame(rows))}"
-
-
-def _run_ablation(title: str, method: str, other: str, rows: pd.DataFrame) -> str:
-    tables = [
-        f"**{METRIC_LABELS[metric]}**\n\n{markdown_table(ablation_frame(rows, metric))}"
-        for metric in ("psnr", "ssim", "ms_ssim")
-    ]
-    verdict = _bullets([ablation_verdict(rows, method, other)])
-    return "\n\n".join([f"## {title}", *tables, verdict])
-
-
-def _run_table4(rows: pd.DataFrame) -> str:
-    summary = summarise(rows, by=["dataset", "method", "ev"])
-    tables = [
-        f"**{name}, {METRIC_LABELS[metric]}**\n\n{markdown_table(table4_frame(part, metric))}"
-        for name, part in by_dataset(summary)
-        for metric in ("psnr", "ssim", "ms_ssim")
-    ]
-    title = "## Table 4: inferred against true exposures"
-    return "\n\n".join([title, *tables, _bullets([chain_verdict(summary)])])
-
-
-def _run_table5(rows: pd.DataFrame) -> str:
-    parts = ["## Table 5: HDR images against the true ones"]
-    for name, part in by_dataset(rows):
-        parts.append(f"**{name}**\n\n{markdown_table(table5_frame(part))}")
-    parts.append(_bullets([comparison_verdict(rows)]))
-    if "vds" in set(rows["dataset"]):
-        own = rows[(rows["dataset"] == "vds") & (rows["method"] == "deep_chain")]
-        mean = own["psnr"].mean(), own["hdrvdp2_q"].mean()
-        table = markdown_table(claims.literature_frame({"Deep Chain HDRI, this run": mean}))
-        parts.append(f"Beside published results on the same data:\n\n{table}")
-    return "\n\n".join(parts)
-
-
-_RUN_PARTS = {
-    "table1": _run_table1,
-    "table2": partial(_run_ablation, "Table 2: EV 0 to EV +3", "chain", "shallow"),
-    "table3": partial(_run_ablation, "Table 3: the activation", "mprelu", "prelu"),
-    "table4": _run_table4,
-    "table5": _run_table5,
+_SECTIONS = {
+    "table1": "PSNR between EV 0 and the other exposures",
+    "table2": "EV 0 to EV +3 by a chain or by one network",
+    "table3": "the activation",
+    "table4": "inferred against true exposures",
+    "table5": "HDR images against the true ones",
 }
+_CONTENDERS = {"table2": ("chain", "shallow", "single_deep", "single", "tone_curve")}
+_CONTENDERS["table3"] = ("mprelu", "prelu", "leaky_relu", "relu")
 
 
-def _table5_blocks() -> dict[tuple[Path, str], str]:
-    rows = read_rows(REFERENCE / "tables" / "table5.csv")
-    study = read_rows(REFERENCE / "tables" / "scaling.csv")
-    bullets = "\n".join(f"* {line}" for line in comparison_verdict(rows).splitlines())
-    parts = {DATASET_NAMES[name]: part for name, part in by_dataset(rows)}
-    studies = {DATASET_NAMES[name]: part for name, part in by_dataset(study)}
-
-    def block(make, of) -> str:
-        return "\n\n".join(
-            f"**{name}**\n\n{markdown_table(make(part))}" for name, part in of.items()
-        )
-
-    own_test = parts[DATASET_NAMES["hdrps"]]
-    readme = own_test[~own_test["method"].isin(USES_TRUTH)]
-    return {
-        (ROOT / "README.md", "table5"): markdown_table(table5_frame(readme)),
-        (ROOT / "README.md", "table5_verdict"): bullets,
-        (RESULTS / "REPORT.md", "table5_verdict"): bullets,
-        (RESULTS / "REPORT.md", "table5"): block(table5_frame, parts),
-        (RESULTS / "REPORT.md", "table5_paired"): block(paired_frame, parts),
-        (RESULTS / "REPORT.md", "table5_detail"): block(table5_detail, parts),
-        (RESULTS / "REPORT.md", "table5_scaling"): block(scaling_frame, studies),
-    }
-
-
-def _ablation_blocks() -> dict[tuple[Path, str], str]:
-    folder = REFERENCE / "ablations"
-    table2, table3, sensitivity = (
-        read_rows(folder / f"{name}.csv") for name in ("table2", "table3", "sensitivity")
-    )
-    activations = pd.read_csv(folder / "table3_activations.csv")
-    verdict2 = [
-        ablation_verdict(table2, "chain", other)
-        for other in ("shallow", "single_deep", "single", "tone_curve")
+def _section(name: str, rows: pd.DataFrame, logs: bool = False) -> str:
+    """Verdicts and tables of one of the paper's tables; `logs` says to read the reference's loss curves."""
+    if name == "table1":
+        scenes = rows.groupby("dataset")["scene"].nunique()
+        means = rows.pivot_table(index="dataset", columns="ev", values="psnr")
+        means = means.rename(lambda data: f"{data}, all {scenes[data]} scenes")
+        frame = pd.concat([pd.DataFrame({"paper, 96 scenes": paper.TABLE1}).T, means])
+        frame = frame[sorted(paper.TABLE1)].rename(columns="EV {:+d}".format)
+        return markdown_table(frame.rename_axis("data set").reset_index())
+    if name == "table5":
+        return f"{_parts(rows, tables.paired_frame)}\n\n{_parts(rows, tables.table5_frame)}"
+    if name == "table4":
+        found, frame, parts = [claims.chain_verdict(rows)], tables.table4_frame, [rows]
+    else:
+        losses = pd.read_csv(REFERENCE / f"ablations/{name}_logs.csv") if logs else None
+        method, *others = (one for one in _CONTENDERS[name] if one in set(rows["method"]))
+        found = [claims.ablation_verdict(rows, method, other, losses) for other in others]
+        frame, parts = tables.ablation_frame, [part for _, part in rows.groupby(rows["ev"].abs())]
+    texts = [
+        _parts(part, partial(frame, metric=metric), f", {METRIC_LABELS[metric]}")
+        for metric in ("psnr", "ssim", "ms_ssim")
+        for part in parts
     ]
-    verdict3 = [
-        ablation_verdict(table3, "mprelu", other) for other in ("prelu", "leaky_relu", "relu")
-    ]
-    blocks = {}
-    for name, rows in (("table2", table2), ("table3", table3)):
-        blocks[name] = "\n\n".join(
-            f"**{METRIC_LABELS[metric]}**\n\n{markdown_table(ablation_frame(part, metric))}"
-            for metric in ("psnr", "ssim", "ms_ssim")
-            for _, part in rows.groupby(rows["ev"].abs())
-        )
-    blocks["table2_paired"] = _difference_table(table2, "chain")
-    blocks["table3_paired"] = _difference_table(table3, "mprelu")
-    blocks["table2_verdict"] = _bullets(verdict2)
-    blocks["table3_verdict"] = _bullets(verdict3)
-    blocks["table3_residuals"] = markdown_table(residual_frame(activations), decimals=1)
-    blocks["sensitivity"] = markdown_table(ablation_frame(sensitivity))
-    blocks["sensitivity_paired"] = _difference_table(sensitivity, "reference")
-    return {(RESULTS / "REPORT.md", name): text for name, text in blocks.items()}
+    return "\n\n".join([_bullets(found), *texts])
 
 
-def _difference_table(rows: pd.DataFrame, method: str) -> str:
-    return markdown_table(difference_frame(ablation_differences(rows, method)))
+def _read(name: str) -> pd.DataFrame:
+    folder = "ablations" if name in ("table2", "table3", "sensitivity") else "tables"
+    return read_rows(REFERENCE / folder / f"{name}.csv")
 
 
-def _bullets(verdicts: Iterable[str]) -> str:
-    return "\n".join(f"* {line}" for text in verdicts for line in text.splitlines())
+def _parts(rows: pd.DataFrame, frame: Callable[..., pd.DataFrame], more: str = "") -> str:
+    """A table for each data set, with its name."""
+    parts = [(DATASET_NAMES.get(name, name), frame(part)) for name, part in rows.groupby("dataset")]
+    return "\n\n".join(f"**{name}**{more}\n\n{markdown_table(part)}" for name, part in parts)
+
+
+def _bullets(texts: Iterable[str]) -> str:
+    return "\n".join(f"* {line}" for text in texts for line in text.splitlines())
 
 
 def _training_frame() -> pd.DataFrame:
-    """How each shipped network was trained, from the metadata of its file."""
+    """How each shipped network was trained, from the metadata of its file and its logs."""
     lines = []
-    for ev, facts in sorted(load_chain().metadata.items(), key=lambda item: -item[0]):
+    for ev, facts in sorted(load_chain().metadata.items(), reverse=True):
         recipe, scores = facts["recipe"], facts["validation"]["psnr_db"]
-        seen, minutes = 0, 0.0
-        for path in (REFERENCE / "logs").glob(f"ev{ev:+d}*.csv"):
-            log = pd.read_csv(path)
-            each = log["patches"].diff().fillna(log["patches"])
-            shared = 3 if recipe["mode"] == "chained" and path.stem == f"ev{ev:+d}" else 1
-            seen += log["patches"].iloc[-1]
-            minutes += (each / log["patches_per_s"]).sum() / 60 / shared
-        lines.append(
-            {
-                "EV": f"{ev:+d}",
-                "activation": ABLATION_NAMES[facts["activation"]],
-                "inputs": "the chain's own" if recipe["mode"] == "chained" else facts["inputs"],
-                "norm": f"L{recipe.get('norm', 1)}",
-                "patches": f"{recipe['patches']:,}",
-                "batch": str(recipe["batch_size"]),
-                "from": "new" if facts["init"] is None else f"{facts['init'][:8]}",
-                "seed": str(recipe["seed"]),
-                "device": facts["device"],
-                "patches, all parts": f"{seen:,}",
-                "minutes, all parts": f"{minutes:.0f}",
-                "validation: curve → network (dB)": (
-                    f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
-                ),
-            }
-        )
+        inputs = "the chain's own" if recipe["mode"] == "chained" else facts["inputs"]
+        line = {"EV": f"{ev:+d}", "activation": tables.ABLATION_NAMES[facts["activation"]]}
+        line |= {"inputs": inputs, "norm": f"L{recipe.get('norm', 1)}", "seed": recipe["seed"]}
+        line |= {"patches": f"{recipe['patches']:,}", "batch": recipe["batch_size"]}
+        line |= {"from": (facts["init"] or "new")[:8], "device": facts["device"]}
+        line["patches, all parts"] = f"{claims.patches_seen(ev):,}"
+        gain = f"{scores['tone_curve']:.2f} → {scores['deep_chain']:.2f}"
+        lines.append(line | {"validation: curve → network (dB)": gain})
     return pd.DataFrame(lines)
 
 
-def _table1_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    lines = [{"data set": "paper, 96 scenes"} | {f"EV {ev:+d}": paper.TABLE1[ev] for ev in _EVS}]
-    for name, part in rows.groupby("dataset", sort=False):
-        means = part.groupby("ev")["psnr"].mean()
-        label = f"{name}, all {part['scene'].nunique()} scenes"
-        lines.append({"data set": label} | {f"EV {ev:+d}": means[ev] for ev in _EVS})
-    return pd.DataFrame(lines)
-
-
-def _readme_table(parts: Mapping[str, pd.DataFrame]) -> str:
-    """PSNR by exposure: the paper, and each method on the two real data sets."""
-    lines = []
-    for ev in reversed(_EVS):
-        line = {"EV": f"{ev:+d}", "paper": paper.TABLE4[ev]["psnr"][0]}
-        for dataset in ("hdrps", "empa"):
-            means = parts[dataset].set_index(["method", "ev"])["psnr_mean"]
-            for method in ("identity", "tone_curve", "deep_chain"):
-                line[f"{METHOD_NAMES[method]}, {dataset}"] = means[method, ev]
-        lines.append(line)
-    return markdown_table(pd.DataFrame(lines))
+def write_run_report(run: str | Path) -> Path | None:
+    """``REPORT.md`` of a run's folder: the paper's tables beside the run's; None if it has no table."""
+    paths = {name: Path(run) / "tables" / f"{name}.csv" for name in _SECTIONS}
+    rows = {name: read_rows(path) for name, path in paths.items() if path.is_file()}
+    if not rows:
+        return None
+    data = ", ".join(dict.fromkeys(name for frame in rows.values() for name in frame["dataset"]))
+    text = f"# Report of a run on {data}\n\nThe paper's tables beside those of this run."
+    for name, frame in rows.items():
+        text += f"\n\n## Table {name[5:]}: {_SECTIONS[name]}\n\n{_section(name, frame)}"
+    with atomic_path(Path(run) / "REPORT.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return Path(run) / "REPORT.md"

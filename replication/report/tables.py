@@ -1,550 +1,298 @@
-"""The paper's tables from committed rows: the paper's numbers, ours, intervals, and a verdict in words.
+"""The paper's tables from per-image rows: its numbers, ours, intervals, and the one rule for verdicts.
 
-Every function takes rows of :func:`replication.report.read_rows` or their summary.
+`rows` are per-image rows of :func:`replication.evaluation.rows.read_rows`. Tables hold texts. A table
+that ranks methods shows the paired difference to the tone curve first, with its 95 % interval.
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from replication import paper
-from replication.evaluation.rows import DECIMALS, METRIC_LABELS, number_text, score_text
-from replication.evaluation.uncertainty import mean_interval, paired_differences, seed_interval
+from replication.evaluation.rows import MAY_BE_EMPTY
+from replication.evaluation.uncertainty import mean_interval, paired_differences
 
-METHOD_NAMES = {
-    "identity": "EV 0 unchanged",
-    "linearised": "EV 0, linearised",
-    "tone_curve_unrounded": "tone curve, unrounded",
-    "tone_curve": "tone curve",
-    "huo": "Huo [14]",
-    "kovaleski_oliveira": "Kovaleski-Oliveira [19]",
-    "masia": "Masia [24]",
-    "expandnet": "ExpandNet",
-    "deep_chain_faithful": "deep chain, paper's recipe",
-    "deep_chain": "deep chain",
-    "true_response": "EV 0, true response curve",
-    "true_response_kovaleski_oliveira": "[19] on true response curve",
-    "oracle_curve": "tone curve of the scene itself",
-    "three_frames": "three real frames, EV -1 … +1",
-    "truth_where_clipped": "tone curve, truth where clipped",
+
+class Entry(NamedTuple):
+    """How tables and figures show a method: its label, its colour, and whether it uses the truth."""
+
+    label: str
+    colour: str = "#555555"
+    uses_truth: bool = False
+
+
+# fmt: off
+METHODS = {
+    "identity": Entry("EV 0 unchanged", "#56B4E9"), "linearised": Entry("EV 0, linearised", "#56B4E9"),
+    "tone_curve_unrounded": Entry("tone curve, unrounded", "#F0E442"),
+    "tone_curve": Entry("tone curve", "#E69F00"), "huo": Entry("Huo [14]", "#009E73"),
+    "kovaleski_oliveira": Entry("Kovaleski-Oliveira [19]", "#CC79A7"),
+    "masia": Entry("Masia [24]", "#D55E00"),
+    "deep_chain_faithful": Entry("paper's recipe, 8,000 of 18,000,000 patches", "#332288"),
+    "deep_chain": Entry("deep chain, our recipe", "#0072B2"),
+    "true_response": Entry("EV 0, true response curve", "#444444", True),
+    "true_response_kovaleski_oliveira": Entry("[19] on true response curve", "#444444", True),
+    "oracle_curve": Entry("tone curve of the scene itself", "#444444", True),
+    "three_frames": Entry("three real frames, EV -1 … +1", "#444444", True),
+    "truth_where_clipped": Entry("tone curve, truth where clipped", "#444444", True),
 }
-"""What a method is called in tables, baselines first, behind the chain what uses the truth."""
+"""Methods of Tables 4 and 5 in the order of the tables (Okabe and Ito's colours)."""
 
-ABLATION_NAMES = {
-    "tone_curve": "tone curve",
-    "chain": "deep chain",
-    "shallow": "shallow network [22]",
-    "single_deep": "one network, the chain's parameters",
-    "single": "one subnetwork",
-    "mprelu": "MPReLU",
-    "prelu": "PReLU",
-    "relu": "ReLU",
-    "leaky_relu": "leaky ReLU",
-    "reference": "reference",
-    "per_channel": "a channel at a time",
-    "tv_0": "λ = 0",
-    "tv_0.01": "λ = 0.01",
-    "chained": "trained chained",
-    "batch_1": "batch 1",
-    "batch_32": "batch 32",
-    "batch_statistics": "batch statistics throughout",
+CONTENDERS = {
+    "tone_curve": METHODS["tone_curve"], "chain": Entry("deep chain", "#0072B2"),
+    "shallow": Entry("shallow network [22]", "#D55E00"),
+    "single_deep": Entry("one network, the chain's parameters", "#009E73"),
+    "single": Entry("one subnetwork", "#CC79A7"),
+    "mprelu": Entry("MPReLU", "#0072B2"), "prelu": Entry("PReLU", "#D55E00"),
+    "relu": Entry("ReLU", "#009E73"), "leaky_relu": Entry("leaky ReLU", "#CC79A7"),
+    "reference": Entry("reference"), "per_channel": Entry("one channel at a time"),
+    "tv_0": Entry("λ = 0"), "tv_0.01": Entry("λ = 0.01"), "chained": Entry("trained chained"),
+    "batch_1": Entry("batch 1"), "batch_32": Entry("batch 32"),
+    "batch_statistics": Entry("batch statistics throughout"),
 }
-"""What a contender of :data:`replication.evaluation.ablation.STUDIES` is called in tables, in their order."""
+"""Contenders of the ablations in the order of the tables."""
 
-USES_TRUTH = (
-    "true_response",
-    "true_response_kovaleski_oliveira",
-    "oracle_curve",
-    "three_frames",
-    "truth_where_clipped",
-)
-"""Methods that no one has who has only a photo: where the room is."""
+METHOD_NAMES = {name: entry.label for name, entry in METHODS.items()}
+ABLATION_NAMES = {name: entry.label for name, entry in CONTENDERS.items()}
+USES_TRUTH = [name for name, entry in METHODS.items() if entry.uses_truth]
+COMPETITORS = ("huo", "kovaleski_oliveira", "masia")
+FAMILY = ("tone_curve", *COMPETITORS)
+"""What the chain is tested against: the family of Holm's correction, whatever else the rows hold."""
 
-DATASET_NAMES = {
-    "hdrps": "hdrps, 10 test scenes",
-    "empa": "empa, 15 scenes of other cameras",
-    "mini": "mini, 12 test views",
+DATASET_NAMES = {"hdrps": "hdrps, 10 test scenes", "empa": "empa, 15 scenes of other cameras",
+                 "mini": "mini, 12 test views"}
+REAL = ("hdrps", "empa")
+"""Data sets whose rows decide the claims of Tables 4 and 5. `mini` counts for Table 1, which shows
+photos only; it is left out of Tables 4 and 5 because its photos come from a synthetic camera."""
+
+_METRICS = {
+    "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "ms_ssim": ("MS-SSIM", 3),
+    "hdrvdp2_q": ("VDP-Quality", 2), "hdrvdp2_q_mos": ("VDP Q_MOS", 1),
+    "pu21_psnr": ("PU21-PSNR (dB)", 2), "pu21_ssim": ("PU21-SSIM", 3),
+    "log_rmse_unclipped": ("log error, unclipped", 3), "log_rmse_clipped": ("log error, clipped", 3),
+    "log_rmse_clipped_partly": ("1-2 channels clipped", 3),
+    "log_rmse_clipped_fully": ("all 3 clipped", 3), "drim_loss": ("DRIM lost (%)", 2),
+    "drim_amplification": ("amplified (%)", 2), "drim_reversal": ("reversed (%)", 2),
 }
-_EVS = (-3, -2, -1, 1, 2, 3)
+# fmt: on
+METRIC_LABELS = {metric: label for metric, (label, _) in _METRICS.items()}
+DECIMALS = {metric: digits for metric, (_, digits) in _METRICS.items()}
+PAPER_ABLATIONS = {("table2", 3, name): one for name, one in paper.TABLE2.items()}
+PAPER_ABLATIONS |= {("table3", *key): one for key, one in paper.TABLE3.items()}
+"""(table, EV, contender) -> metric -> the paper's (mean, σ)."""
+SMALLEST_BELIEVABLE = {"pu21_psnr": 3.5}  # SI-HDR, Hanji et al. 2022
+
+PROTOCOL_SCALING = "mean where unclipped, truth 1000 cd/m2"
+_NUMERIC = re.compile(r"(?:[-+<*\d.,±∞–…\s\[\]()=]|of|n|dB|%)+")
 
 
-def table4_frame(summary: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
-    """Table 4 with the exposures as columns: the paper first, then the methods, baselines first.
+def verdict(
+    difference: float | None, interval: tuple[float, float] = (np.nan, np.nan), *, scenes: int = 0,
+    metric: str = "psnr", p: float | None = None, seeds: int | None = None,
+    over_seeds: tuple[float, float] | None = None, moves: bool | None = None, training: str = "",
+) -> tuple[str, str]:  # fmt: skip
+    """Judge "the first is better than the second": the verdict, and its numbers in words.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        From :func:`summarise` by data set, method and EV; one data set.
-    metric : {"psnr", "ssim", "ms_ssim"}
+    Inconclusive: one seed, an interval that holds zero, p ≥ 0.05, or a learning curve that moves.
 
-    Returns
-    -------
-    DataFrame
-        Texts ``mean ± σ``; columns ``method`` and the EVs from -3 to +3.
+    Args:
+        difference: First minus second, mean over `scenes` images; None where there is no number.
+        interval, p: Over images: 95 % interval, and the paired test's p, adjusted by Holm, if any.
+        metric: Column of the rows; smaller is better for log errors and DRIM.
+        seeds, over_seeds: Trainings and the 95 % interval over them; None for one set of weights.
+        moves, training: Whether the learning curve still moves, if known; training budget in words.
     """
-    digits = DECIMALS[metric]
-    lines = [{"method": "paper, on its own data"}]
-    lines[0] |= {f"EV {ev:+d}": score_text(paper.TABLE4[ev][metric], digits) for ev in _EVS}
-    present = set(summary["method"])
-    for method, name in METHOD_NAMES.items():
-        if method in present:
-            part = summary[summary["method"] == method].set_index("ev")
-            scores = {
-                ev: (part.at[ev, f"{metric}_mean"], part.at[ev, f"{metric}_sigma"]) for ev in _EVS
-            }
-            lines.append(
-                {"method": name} | {f"EV {ev:+d}": score_text(scores[ev], digits) for ev in _EVS}
-            )
-    return pd.DataFrame(lines)
+    if difference is None or pd.isna(difference):
+        return "untested", "no number computed"
+    unit = " dB" if "psnr" in metric else " %" if "drim" in metric else ""
+    spans = [interval] + ([over_seeds] if over_seeds and seeds != 1 else [])
+    sure = all(low * high > 0 and low * difference > 0 for low, high in spans)
+    sure = sure and not moves and seeds != 1 and (p is None or p < 0.05)
+    better = (difference < 0) == metric.startswith(("log_rmse", "drim"))
+    word = ("supported" if better else "contradicted") if sure else "inconclusive"
+    if sure and abs(difference) < SMALLEST_BELIEVABLE.get(metric, 0):
+        word += ", too small to be seen"
+    facts = [f"{_signed(difference, interval, metric, unit)} over {scenes} scenes"]
+    facts += [f"[{_span(span, metric, ', ')}] over {seeds} seeds" for span in spans[1:]]
+    facts += ["1 seed" if seeds == 1 else "", "" if p is None else f"p {_p_value(p)}", training]
+    return word, ", ".join(filter(None, [*facts, moves and "training loss still falling"]))
 
 
-TEXT_WIDTH = 109
-"""Characters of a line of text in a notebook: no screen has to be scrolled sideways."""
+def paired(
+    rows: pd.DataFrame, metric: str, method: str = "deep_chain", against: Sequence[str] = FAMILY
+) -> pd.DataFrame:
+    """:func:`paired_differences` by image, with means over EVs and seeds first, by the other method."""
+    images = rows.assign(scene=rows["dataset"] + "/" + rows["scene"])
+    images = images.groupby(["scene", "method"], as_index=False)[metric].mean()
+    present = [name for name in against if name in set(images["method"]) and name != method]
+    return paired_differences(images, metric, method, against=present).set_index("against")
 
 
-def as_text(shown: pd.DataFrame | str, width: int = TEXT_WIDTH, *, together: int = 1) -> str:
-    """A table or sentences as plain text for a notebook or a terminal, no wider than a screen.
+def number_text(value: Any, decimals: int) -> str:
+    """A number as a table shows it; – where there is none, ∞ for infinity."""
+    return "–" if pd.isna(value) else f"{value:.{decimals}f}".replace("inf", "∞")
 
-    Parameters
-    ----------
-    shown
-        A table, whose first column names its lines; where it is too wide, the other columns continue
-        in further blocks below. Or lines of text, which are wrapped and lose their Markdown stars.
-    width
-        Characters of a line.
-    together
-        Columns that belong together, counted from the second, are not separated.
 
-    Returns
-    -------
-    str
-    """
+def score_text(value: tuple[float, float] | None, decimals: int) -> str:
+    """``mean ± σ`` as a table shows it; – where there is none."""
+    mean, sigma = value or (None, None)
+    return number_text(mean, decimals) + ("" if pd.isna(sigma) else f" ± {sigma:.{decimals}f}")
+
+
+def markdown_table(frame: pd.DataFrame, decimals: int = 2) -> str:
+    """A table as Markdown, without its index; columns of numbers are aligned to the right."""
+
+    def text(cell: Any) -> str:
+        return number_text(cell, decimals) if isinstance(cell, float | None) else str(cell)
+
+    texts = frame.astype(object).map(text).replace({r"\|": r"\\|", r"\n": " "}, regex=True)
+    align = ["right" if all(map(_NUMERIC.fullmatch, texts[name])) else "left" for name in texts]
+    table = texts.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", table))  # no padding: small differences
+
+
+def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -> str:
+    """A table, in blocks of at least `together` columns, or sentences as text `width` wide."""
     if isinstance(shown, str):
         lines = shown.replace("**", "").splitlines()
         return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
-    columns = [[str(text).strip() for text in (name, *shown[name])] for name in shown]
-    widths = [max(map(len, column)) for column in columns]
-    names = [text.ljust(widths[0]) for text in columns[0]]
-    blocks, free = [], 0
-    for start in range(1, len(columns), together):
-        group = range(start, min(start + together, len(columns)))
-        need = sum(widths[number] + 1 for number in group)
-        if need > free:
-            blocks.append(list(names))
-            free = width - widths[0]
-        free -= need
-        for number in group:
-            for line, text in enumerate(columns[number]):
-                blocks[-1][line] += " " + text.rjust(widths[number])
-    return "\n\n".join("\n".join(block) for block in blocks)
+    first, *others = list(shown)
+    blocks = [[first, *others[:together]]]
+    for start in range(together, len(others), together):
+        group = others[start : start + together]
+        fits = len(_plain(shown, [*blocks[-1], *group]).partition("\n")[0]) <= width
+        blocks = [*blocks[:-1], [*blocks[-1], *group]] if fits else [*blocks, [first, *group]]
+    return "\n\n".join(_plain(shown, block) for block in blocks)
 
 
-def table4_text(summary: pd.DataFrame, metric: str = "psnr") -> str:
-    """Table 4 as plain text for a notebook, one table for each data set in `summary`."""
-    return "\n\n".join(
-        f"{METRIC_LABELS[metric]}, mean ± σ over {DATASET_NAMES.get(name, name)}\n"
-        + as_text(table4_frame(part, metric))
-        for name, part in by_dataset(summary)
-    )
+def _plain(table: pd.DataFrame, names: list[str]) -> str:
+    options = {"colalign": ["left", *["right"] * (len(names) - 1)], "disable_numparse": True}
+    return tabulate(table[names].astype(str), names, "plain", showindex=False, **options)
+
+
+def gains(rows: pd.DataFrame, metric: str, names, minus="tone_curve") -> dict[str, str]:
+    """Methods present, in the order of `names` -> paired difference to `minus`, with its interval."""
+    found = {name: "–" for name in names if name in set(rows["method"])}
+    for name in found.keys() - {minus} if minus in found else ():
+        one = paired(rows, metric, name, [minus]).iloc[0]
+        found[name] = _signed(one["difference"], (one["low"], one["high"]), metric)
+    return found
+
+
+def table4_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
+    """Table 4 of one data set: mean ± σ of a metric per method and EV, the paper's first."""
+    gain = gains(rows, metric, METHOD_NAMES)
+    own = rows.pivot_table(index="method", columns="ev", values=metric, aggfunc=_score(metric))
+    theirs = {ev: score_text(paper.TABLE4[ev][metric], DECIMALS[metric]) for ev in own}
+    table = pd.concat([pd.DataFrame(theirs, ["paper, on its own data"]), own.loc[list(gain)]])
+    table = table.rename(METHOD_NAMES).rename(columns="EV {:+d}".format)
+    table.insert(0, "minus tone curve, mean of EVs", ["–", *gain.values()])
+    return table.rename_axis("method").reset_index()
+
+
+def _score(metric: str) -> Callable[[pd.Series], str]:
+    return lambda values: score_text((values.mean(), values.std()), DECIMALS[metric])
+
+
+def table4_text(rows: pd.DataFrame, metric: str = "psnr") -> str:
+    """Table 4 as plain text, one table for each data set."""
+    parts = [(name, as_text(table4_frame(part, metric))) for name, part in rows.groupby("dataset")]
+    return "\n\n".join(f"{METRIC_LABELS[metric]}, {DATASET_NAMES.get(n, n)}\n{t}" for n, t in parts)
 
 
 def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 5: tone-mapped PSNR and HDR-VDP-2's Q, the paper's and ours, with 95 % intervals.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Per-image rows of one data set, from :func:`read_rows`.
-
-    Returns
-    -------
-    DataFrame
-        Texts; a line per method, baselines first, and per metric the paper's ``mean ± σ``, ours,
-        and the bootstrap interval of our mean.
-    """
-    lines = []
-    for method, part in _by_method(rows):
-        line = {"method": METHOD_NAMES[method]}
-        theirs = paper.TABLE5.get(method, {})
-        for metric in ("psnr", "hdrvdp2_q"):
-            name, values = METRIC_LABELS[metric], part[metric]
-            line[f"{name}, paper"] = score_text(theirs.get(metric), DECIMALS[metric])
-            own = (float(values.mean()), float(values.std(ddof=1)))
-            line[f"{name}, ours"] = score_text(own, DECIMALS[metric])
-            line["95 % interval" if metric == "psnr" else "95 % interval "] = _interval(
-                *mean_interval(values), DECIMALS[metric]
-            )
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def table5_text(rows: pd.DataFrame) -> str:
-    """Table 5 as plain text for a notebook or a terminal, one table for each data set."""
-    return "\n\n".join(
-        f"{DATASET_NAMES.get(name, name)}, mean ± σ\n" + as_text(table5_frame(part), together=3)
-        for name, part in by_dataset(rows)
-    )
-
-
-def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
-    """What Table 5 does not have: PU21, Q_MOS, and the log luminance error by what EV 0 clips.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As in :func:`table5_frame`.
-
-    Returns
-    -------
-    DataFrame
-        Texts; means over the images, an error over those that have such pixels.
-    """
-    metrics = [m for m in METRIC_LABELS if m in rows.columns and m not in ("psnr", "hdrvdp2_q")]
-    return pd.DataFrame(
-        {"method": METHOD_NAMES[method]}
-        | {METRIC_LABELS[m]: number_text(part[m].mean(), DECIMALS[m]) for m in metrics}
-        for method, part in _by_method(rows)
-    )
-
-
-def paired_frame(rows: pd.DataFrame, method: str = "deep_chain") -> pd.DataFrame:
-    """The chain against each method, image by image, in the measures that belong together.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As in :func:`table5_frame`.
-    method : str
-        Whose values the differences are of.
-
-    Returns
-    -------
-    DataFrame
-        Texts: mean difference, its 95 % interval, and Holm's p of Wilcoxon's test, per metric.
-    """
-    names = {
-        "psnr": "PSNR (dB)",
-        "hdrvdp2_q": "VDP-Quality",
-        "log_rmse_clipped": "log error, clipped",
-    }
+    """Table 5 of one data set: tone-mapped PSNR and HDR-VDP-2's Q, mean ± σ, with 95 % intervals."""
     lines: dict[str, dict[str, str]] = {}
-    for metric, name in names.items():
-        table = paired_differences(rows, metric, method).set_index("against")
-        for other in (key for key, _ in _by_method(rows) if key != method):
-            one, digits = table.loc[other], DECIMALS[metric]
-            text = f"{one['difference']:+.{digits}f} {_interval(one['low'], one['high'], digits)}"
-            line = lines.setdefault(other, {f"{METHOD_NAMES[method]} minus": METHOD_NAMES[other]})
-            line[name] = text
-            line[f"p{' ' * (len(line) // 2 - 1)}"] = _p_value(one["p_holm"])
+    for metric in ("psnr", "hdrvdp2_q"):
+        label, digits = METRIC_LABELS[metric], DECIMALS[metric]
+        for method, gain in gains(rows, metric, METHOD_NAMES).items():
+            values = rows.loc[rows["method"] == method, metric]
+            lines.setdefault(method, {"method": METHOD_NAMES[method]}).update({
+                f"{label}, minus tone curve": gain,
+                f"{label}, paper": score_text(paper.TABLE5.get(method, {}).get(metric), digits),
+                f"{label}, ours": _score(metric)(values),
+                f"{label}, 95 % interval": f"[{_span(mean_interval(values), metric, ', ')}]",
+            })  # fmt: skip
     return pd.DataFrame(lines.values())
 
 
-def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    parts = dict(list(rows.groupby("method")))
-    return [(name, parts[name]) for name in METHOD_NAMES if name in parts]
+def table5_text(rows: pd.DataFrame) -> str:
+    """Table 5 as plain text, one table for each data set."""
+    parts = [(n, as_text(table5_frame(part), together=4)) for n, part in rows.groupby("dataset")]
+    return "\n\n".join(f"Table 5, {DATASET_NAMES.get(name, name)}\n{text}" for name, text in parts)
 
 
-def _interval(low: float, high: float, digits: int) -> str:
-    return f"[{number_text(low, digits)}, {number_text(high, digits)}]"
+def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means of the measures that Table 5 lacks; n is the number of images that have such pixels."""
+    table = pd.DataFrame({"PU21-PSNR minus tone curve": gains(rows, "pu21_psnr", METHOD_NAMES)})
+    for metric in [one for one in METRIC_LABELS if one in rows and one not in paper.TABLE5["huo"]]:
+        values, digits = rows.groupby("method")[metric], DECIMALS[metric]
+        n = f" (n = {values.count().max()})" if metric in MAY_BE_EMPTY else ""
+        table[METRIC_LABELS[metric] + n] = values.mean().map(partial(number_text, decimals=digits))
+    return table.rename(METHOD_NAMES).rename_axis("method").reset_index()
+
+
+def paired_frame(rows: pd.DataFrame, method: str = "deep_chain") -> pd.DataFrame:
+    """A method minus each of FAMILY, image by image: difference, interval, Holm's p, verdict."""
+    lines: dict[str, dict[str, str]] = {}
+    for metric in ("psnr", "hdrvdp2_q", "pu21_psnr", "log_rmse_clipped"):
+        for other, one in paired(rows, metric, method).iterrows():
+            line = lines.setdefault(other, {f"{METHOD_NAMES[method]} minus": METHOD_NAMES[other]})
+            label, span, p = METRIC_LABELS[metric], (one["low"], one["high"]), one["p_holm"]
+            label += f" (n = {one['n']:.0f})" if metric in MAY_BE_EMPTY else ""
+            word, _ = verdict(one["difference"], span, metric=metric, p=p)
+            line[label] = _signed(one["difference"], span, metric)
+            line |= {f"{label}: p": _p_value(p), f"{label}: better?": word}
+    return pd.DataFrame(lines.values())
+
+
+def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame:
+    """How much the scaling of test and truth moves a mean score; the protocol's scaling first."""
+    means = rows.pivot_table(index="scaling", columns="method", values=metric, sort=False)
+    means = means.sort_index(key=lambda name: name != PROTOCOL_SCALING, kind="stable")
+    names = {name: label for name, label in METHOD_NAMES.items() if name in means}
+    table = means[list(names)].map(number_text, decimals=DECIMALS[metric]).rename(columns=names)
+    return table.rename_axis("scaling of test and truth").rename_axis(columns=None).reset_index()
+
+
+def ablation_frame(rows: pd.DataFrame, metric="psnr", minus="tone_curve") -> pd.DataFrame:
+    """An ablation on one data set: per EV the difference to `minus`, the paper's score, ours, seeds.
+
+    σ is over images, of each image's mean over the seeds; "seeds" are their lowest and highest mean.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for ev in sorted(rows["ev"].unique(), key=abs):
+        part, name = rows[rows["ev"] == ev], f"EV {ev:+d}"
+        for method, gain in gains(part, metric, ABLATION_NAMES, minus).items():
+            own = part[part["method"] == method]
+            images, seeds = (own.groupby(by)[metric].mean() for by in ("scene", "seed"))
+            theirs = PAPER_ABLATIONS.get((own["table"].iloc[0], ev, method), {}).get(metric)
+            line = lines.setdefault(method, {"contender": ABLATION_NAMES[method]})
+            line[f"{name} minus {ABLATION_NAMES[minus]}"] = gain
+            line[f"{name}, paper"] = score_text(theirs, DECIMALS[metric])
+            line[name] = _score(metric)(images)
+            span = _span((seeds.min(), seeds.max()), metric)
+            line[f"{name}, seeds"] = "–" if len(seeds) == 1 else span
+    table = pd.DataFrame(lines.values())
+    empty = [name for name in table if name.endswith("paper") and set(table[name]) == {"–"}]
+    return table.drop(columns=empty)
+
+
+def _span(pair: tuple[float, float], metric: str, between: str = " … ") -> str:
+    return between.join(number_text(one, DECIMALS[metric]) for one in pair)
+
+
+def _signed(value: float, interval: tuple[float, float], metric: str, unit: str = "") -> str:
+    return f"{value:+.{DECIMALS[metric]}f}{unit} [{_span(interval, metric, ', ')}]"
 
 
 def _p_value(p: float) -> str:
     return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame:
-    """How much the scaling moves a score: mean over images, a line per scaling.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From :func:`replication.evaluation.radiance.scaling_rows`, one data set.
-    metric : {"hdrvdp2_q", "pu21_psnr"}
-
-    Returns
-    -------
-    DataFrame
-        Texts; the protocol's scaling first, a column per method.
-    """
-    means = rows.pivot_table(index="scaling", columns="method", values=metric, sort=False)
-    own = [name for name in means.index if name == PROTOCOL_SCALING]
-    order = [*own, *(name for name in means.index if name not in own)]
-    digits = DECIMALS[metric]
-    return pd.DataFrame(
-        {"scaling of test and truth": name + (" (ours)" if name in own else "")}
-        | {
-            METHOD_NAMES[method]: number_text(means.at[name, method], digits)
-            for method in METHOD_NAMES
-            if method in means.columns
-        }
-        for name in order
-    )
-
-
-def ablation_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
-    """Scores of an ablation: a line per contender, baseline first, columns per EV.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From :func:`replication.evaluation.ablation.run_study`, one study and data set.
-    metric : {"psnr", "ssim", "ms_ssim"}
-
-    Returns
-    -------
-    DataFrame
-        Texts: per EV the paper's mean ± σ where it has one; ours over the images (of each image's mean
-        over the seeds, as the paper's σ is over images); the means of the seeds, lowest to highest.
-    """
-    digits, lines = DECIMALS[metric], []
-    evs = sorted(rows["ev"].unique(), key=abs)
-    theirs = {ev: _paper_ablation(rows["table"].iloc[0], ev) for ev in evs}
-    for method in (name for name in ABLATION_NAMES if name in set(rows["method"])):
-        line = {"contender": ABLATION_NAMES[method]}
-        for ev in evs:
-            part = rows[(rows["method"] == method) & (rows["ev"] == ev)]
-            image = part.groupby("scene")[metric].mean()
-            seeds = part.groupby("seed")[metric].mean()
-            if theirs[ev]:
-                line[f"EV {ev:+d}, paper"] = score_text(
-                    theirs[ev].get(method, {}).get(metric), digits
-                )
-            line[f"EV {ev:+d}"] = score_text((image.mean(), image.std(ddof=1)), digits)
-            span = f"{number_text(seeds.min(), digits)} … {number_text(seeds.max(), digits)}"
-            line[f"EV {ev:+d}, seeds"] = "–" if len(seeds) == 1 else span
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def _paper_ablation(table: str, ev: int) -> dict[str, Mapping[str, tuple[float, float]]]:
-    """The paper's Table 2 or 3 at one EV, by contender."""
-    if table == "table2" and ev == 3:
-        return dict(paper.TABLE2)
-    if table == "table3":
-        return {name: scores for (one, name), scores in paper.TABLE3.items() if one == ev}
-    return {}
-
-
-def ablation_differences(
-    rows: pd.DataFrame, method: str, metric: str = "psnr", others: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """A contender of an ablation against the others, paired by image and by seed.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As in :func:`ablation_frame`.
-    method : str
-        Whose values the differences are of.
-    metric : {"psnr", "ssim", "ms_ssim"}
-    others : sequence of str, optional
-        All by default.
-
-    Returns
-    -------
-    DataFrame
-        Per EV and other contender: ``ev``, ``against``; ``difference``, mean over images and seeds;
-        ``low``, ``high``, its 95 % interval over images (:func:`replication.evaluation.uncertainty.mean_interval`);
-        ``seed_low``, ``seed_high``, the lowest and highest difference of one seed (against the
-        baseline: of its one value), and ``t_low``, ``t_high``, Student's 95 % interval of their mean
-        (NaN for one seed); ``wins`` of ``n`` images; ``p_holm`` of Wilcoxon's test over images,
-        adjusted over the others.
-    """
-    found = []
-    for ev in sorted(rows["ev"].unique(), key=abs):
-        part = rows[rows["ev"] == ev]
-        if others is not None:
-            part = part[part["method"].isin([method, *others])]
-        images = part.groupby(["scene", "method"], as_index=False)[metric].mean()
-        table = paired_differences(images, metric, method)
-        seeds = part.groupby(["method", "seed"])[metric].mean()
-        own = seeds[method]
-        for line in table.to_dict("records"):
-            other = seeds[line["against"]]
-            spread = own - (other.iloc[0] if len(other) == 1 else other)
-            t_low, t_high = seed_interval(spread.to_numpy())
-            span = {"seed_low": spread.min(), "seed_high": spread.max()}
-            found.append({"ev": ev} | line | span | {"t_low": t_low, "t_high": t_high})
-    return pd.DataFrame(found)
-
-
-def difference_frame(differences: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
-    """Differences of an ablation as texts, a line per contender and three columns per EV.
-
-    Parameters
-    ----------
-    differences : DataFrame
-        From :func:`ablation_differences`.
-    metric : str
-        What they are differences of.
-    """
-    digits = DECIMALS[metric]
-    lines: dict[str, dict[str, str]] = {}
-    for one in differences.to_dict("records"):
-        line = lines.setdefault(one["against"], {"against": ABLATION_NAMES[one["against"]]})
-        interval = _interval(one["low"], one["high"], digits)
-        line[f"EV {one['ev']:+d}"] = f"{one['difference']:+.{digits}f} {interval}"
-        span = f"{one['seed_low']:+.{digits}f} … {one['seed_high']:+.{digits}f}"
-        line[f"EV {one['ev']:+d}, seeds"] = span
-        line[f"EV {one['ev']:+d}, images won"] = f"{one['wins']} of {one['n']}"
-    return pd.DataFrame([lines[name] for name in ABLATION_NAMES if name in lines])
-
-
-def ablation_verdict(rows: pd.DataFrame, method: str, other: str) -> str:
-    """What an ablation says of one claim, in words made from the numbers, a line per EV.
-
-    A difference counts where neither its interval over images nor the one over seeds holds zero.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As in :func:`ablation_frame`.
-    method, other : str
-        The claim is that `method` is better than `other`.
-    """
-    lines = []
-    for one in ablation_differences(rows, method, others=[other]).to_dict("records"):
-        theirs = _paper_ablation(rows["table"].iloc[0], one["ev"])
-        claimed = None
-        if {method, other} <= theirs.keys():
-            claimed = theirs[method]["psnr"][0] - theirs[other]["psnr"][0]
-        if pd.isna(one["t_low"]):
-            size = "one seed, no verdict"
-        elif min(one["low"], one["t_low"]) > 0:
-            size = (
-                "holds" if not claimed or one["difference"] >= claimed / 2 else "holds in direction"
-            )
-        elif max(one["high"], one["t_high"]) < 0:
-            size = "does not hold, the other is better"
-        else:
-            size = "does not hold, no difference beyond that of images and seeds"
-        over = f"over images {_interval(one['low'], one['high'], 2)}"
-        if not pd.isna(one["t_low"]):
-            over += f", over seeds {_interval(one['t_low'], one['t_high'], 2)}"
-        theirs_text = "" if claimed is None else f"; paper {claimed:+.2f} dB"
-        lines.append(
-            f"EV {one['ev']:+d}: {ABLATION_NAMES[method]} minus {ABLATION_NAMES[other]} "
-            f"{one['difference']:+.2f} dB, {over}{theirs_text}: **{size}**."
-        )
-    return "\n".join(lines)
-
-
-def alpha_frame(activations: pd.DataFrame) -> pd.DataFrame:
-    """Learnt α of the activations (Eq. 5): a line per contender and EV, a column per block.
-
-    Parameters
-    ----------
-    activations : DataFrame
-        ``STUDY_activations.csv`` of :func:`replication.evaluation.ablation.run_study`.
-
-    Returns
-    -------
-    DataFrame
-        Floats; means over the seeds.
-    """
-    named = activations[activations["alpha"].notna()]
-    learnt = named[named["method"].isin(["mprelu", "prelu"])]
-    table = learnt.pivot_table(index=["method", "ev"], columns="block", values="alpha", sort=False)
-    table = table.rename(columns=lambda name: name.replace("features.", "f")).reset_index()
-    return _named(table)
-
-
-def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
-    """How networks make negative residuals (Section 5.2): a line per contender and EV, in %.
-
-    Parameters
-    ----------
-    activations : DataFrame
-        As in :func:`alpha_frame`.
-
-    Returns
-    -------
-    DataFrame
-        Floats, means over the seeds: share of the activations' inputs below zero; share of the
-        residual below zero; part of r4's negative contributions that comes from negative features.
-    """
-    by = ["method", "ev"]
-    inner = activations[activations["alpha"].notna()].groupby(by, sort=False)["negative"].mean()
-    last = activations[activations["block"] == "r4"].groupby(by, sort=False)
-    means = 100 * last[["negative", "negative_features"]].mean()
-    table = pd.DataFrame(
-        {
-            "inputs of activations < 0 (%)": 100 * inner,
-            "residual < 0 (%)": means["negative"],
-            "from negative features (%)": means["negative_features"],
-        }
-    )
-    return _named(table.loc[means.index].reset_index())
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """Contenders by the names that tables have, EVs as texts."""
-    order = {name: number for number, name in enumerate(ABLATION_NAMES)}
-    table = table.sort_values(
-        ["method", "ev"], key=lambda c: c.map(order) if c.name == "method" else -c, kind="stable"
-    )
-    table["method"] = table["method"].map(ABLATION_NAMES)
-    table["ev"] = [f"{ev:+d}" for ev in table["ev"]]
-    return table.rename(columns={"method": "contender", "ev": "EV"}).reset_index(drop=True)
-
-
-def comparison_verdict(rows: pd.DataFrame) -> str:
-    """Table 5 in words made from the numbers, a line per data set.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Per-image rows of one or more data sets, without EVs.
-    """
-    lines = []
-    for name, part in by_dataset(rows):
-        means = part.groupby("method")[["psnr", "hdrvdp2_q", "log_rmse_clipped"]].mean()
-        chain, curve = means.loc["deep_chain"], means.loc["tone_curve"]
-        mappers = means.loc[list(paper.TABLE5.keys() & set(means.index) - {"deep_chain"})]
-        beaten = [m for m in mappers.index if (chain > mappers.loc[m])[["psnr", "hdrvdp2_q"]].all()]
-        test = paired_differences(part, "hdrvdp2_q", "deep_chain").set_index("against")
-        sure = "" if test.at["tone_curve", "p_holm"] < 0.05 else " (not significant)"
-        lines.append(
-            f"{name}: the chain beats {len(beaten)} of the {len(mappers)} inverse tone mappers in "
-            f"both measures, the best of them by {chain['psnr'] - mappers['psnr'].max():+.1f} dB and "
-            f"{chain['hdrvdp2_q'] - mappers['hdrvdp2_q'].max():+.1f} Q; against the tone curve it has "
-            f"{chain['psnr'] - curve['psnr']:+.1f} dB, {chain['hdrvdp2_q'] - curve['hdrvdp2_q']:+.1f} Q"
-            f"{sure} and a log error where EV 0 clips of {chain['log_rmse_clipped']:.3f} instead of "
-            f"{curve['log_rmse_clipped']:.3f}."
-        )
-    return "\n".join(lines)
-
-
-PROTOCOL_SCALING = "mean where unclipped, truth 1000 cd/m2"
-"""Key of the protocol's own scaling in :func:`scaling_frame`."""
-
-
-def by_dataset(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Parts of a summary by data set, in the order of ``DATASET_NAMES``, others behind."""
-    parts = dict(list(summary.groupby("dataset")))
-    order = [*DATASET_NAMES, *parts]
-    return [(name, parts[name]) for name in dict.fromkeys(order) if name in parts]
-
-
-def chain_verdict(summary: pd.DataFrame) -> str:
-    """Where the chain beats the tone curve, by data set, in words made from the numbers.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        From :func:`summarise` by data set, method and EV.
-    """
-    sentences = []
-    for name, part in by_dataset(summary):
-        means = part.pivot_table(index="ev", columns="method", values="psnr_mean")
-        gain = means["deep_chain"] - means["tone_curve"]
-        better = [f"{ev:+d}" for ev in _EVS if gain[ev] > 0]
-        where = f"at EV {', '.join(better)}" if better else "at no exposure"
-        sentences.append(
-            f"{name}: the chain beats the tone curve {where}; "
-            f"gain {gain.min():+.1f} to {gain.max():+.1f} dB, mean {gain.mean():+.1f} dB."
-        )
-    return "\n".join(sentences)
