@@ -55,7 +55,7 @@ def check_picture(ldr: np.ndarray, name: str = "The LDR image") -> np.ndarray:
 
 
 def check_frames(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-    """Return frames as a list of uint8 ``(H, W, 3)`` of one size; ReplicationError names the first other."""
+    """Return frames as a list of uint8 ``(H, W, 3)`` of one size, else ReplicationError."""
     images = [np.asarray(image) for image in images]
     if not images:
         raise ReplicationError("The exposure stack holds no image.")

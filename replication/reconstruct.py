@@ -1,339 +1,197 @@
-"""One photo in, seven exposures out, one HDR image (Section 4.5).
-
-The chain runs on 8-bit images, as the paper's does: each inferred exposure is rounded to uint8 before
-the next subnetwork reads it (DEVIATIONS D8).
-"""
+"""One photo in, seven exposures out, one HDR image (Section 4.5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from skimage.data import coffee
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from replication.fast import InferenceNetwork
-from replication.files import ReplicationError
-from replication.hdr import debevec
+from replication.fast import choose_device, for_inference, full_precision
+from replication.files import ReplicationError, check_folder
+from replication.hdr import debevec, io, reinhard
 from replication.images import check_photo, to_uint8
-from replication.model import DeepChain, SubNetwork, previous_ev
+from replication.model import DeepChain
 from replication.paper import EVS, PATCH_SIZE, PATCH_STRIDE
 from replication.weights import WEIGHTS, load_weights, weights_path
 
-OVERLAP = 34
-"""Pixels that a tile needs around it: 33 of the feature extraction (field 67) and 1 of r3."""
-
-METHODS = ("tiled", "whole", "patches")
+OVERLAP = 34  # pixels that a tile needs around it: 33 of the features (field 67) and 1 of r3
+BUILT_IN_PHOTO = "coffee"  # a cup of coffee by Rachel Michetti (CC0), part of scikit-image
 
 
 def load_chain(weights: str | Path | None = None) -> DeepChain:
-    """Load a trained chain.
+    """Load a trained chain on the CPU, in evaluation mode; its `metadata` are EV -> those of the file.
 
-    Parameters
-    ----------
-    weights
-        Folder with ``ev+1.safetensors`` … ``ev-3.safetensors``; by default the shipped reference
-        weights. ``evs`` beyond ±3 are loaded when their files are there.
-
-    Returns
-    -------
-    DeepChain
-        On the CPU, in evaluation mode; its ``metadata`` maps EV -> metadata of the file.
-
-    Raises
-    ------
-    ReplicationError
-        If the folder or a file is missing, unreadable, or of another network.
+    `weights` is a folder with ``ev+1.safetensors`` …, at least ±1, ±2, ±3, by default the shipped one.
+    ReplicationError if it or a file is missing, unreadable, or of another network or EV.
     """
-    folder = Path(weights) if weights is not None else WEIGHTS
+    folder = WEIGHTS if weights is None else Path(weights)
     if not folder.is_dir():
         raise ReplicationError(f"No weights folder at {folder}.")
-    extra = [ev for n in range(4, 10) for ev in (n, -n) if weights_path(ev, folder).exists()]
-    chain = DeepChain((*EVS, *extra))
-    chain.metadata = {ev: load_weights(chain[ev], weights_path(ev, folder)) for ev in chain.evs}
+    further = [ev for n in range(4, 10) for ev in (n, -n) if weights_path(ev, folder).exists()]
+    chain = DeepChain((*EVS, *further))
+    chain.metadata = {ev: load_weights(chain[ev], weights_path(ev, folder), ev) for ev in chain.evs}
     return chain.eval()
 
 
-def _tiles(height: int, width: int, tile: int) -> Iterator[tuple[slice, slice, slice, slice]]:
-    """Slices (rows, columns) of the enlarged tile in the image and of its core in the image."""
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            bottom, right = min(top + tile, height), min(left + tile, width)
-            yield (
-                slice(max(top - OVERLAP, 0), min(bottom + OVERLAP, height)),
-                slice(max(left - OVERLAP, 0), min(right + OVERLAP, width)),
-                slice(top, bottom),
-                slice(left, right),
-            )
+class _Tiled(nn.Module):
+    """A network on a whole image on the CPU, one clamped part at a time on `device`."""
 
+    def __init__(self, network, method="tiled", tile=512, stride=PATCH_STRIDE, device=None) -> None:
+        super().__init__()
+        if method not in ("tiled", "whole", "patches"):
+            raise ReplicationError(f"Unknown method {method!r}; known are tiled, whole, patches.")
+        if tile < 1 or stride < 1:
+            raise ReplicationError(f"tile and stride must be positive, not {tile} and {stride}.")
+        self.method, self.tile, self.stride = method, tile, stride
+        self.device = choose_device(device)
+        self.network = for_inference(network).to(self.device)
 
-def _positions(length: int, size: int, stride: int) -> np.ndarray:
-    """Patch starts at the stride, with a last one flush with the border so that all is covered."""
-    last = max(length - size, 0)
-    return np.unique(np.append(np.arange(0, last + 1, stride), last))
+    def forward(self, x: Tensor) -> Tensor:
+        if self.method == "patches":
+            return self._patches(x)
+        image, tile = torch.empty_like(x), max(x.shape) if self.method == "whole" else self.tile
+        for top, left in product(*(range(0, length, tile) for length in x.shape[2:])):
+            above, before = min(top, OVERLAP), min(left, OVERLAP)
+            rows = slice(top - above, top + tile + OVERLAP)
+            part = self._part(x[..., rows, left - before : left + tile + OVERLAP])
+            core = part[..., above : above + tile, before : before + tile]
+            image[..., top : top + tile, left : left + tile] = core
+        return image
 
+    def _part(self, x: Tensor) -> Tensor:
+        return self.network(x.to(self.device)).clamp_(0, 1).cpu()
 
-def infer_exposure(
-    image: np.ndarray,
-    network: InferenceNetwork | SubNetwork,
-    *,
-    method: str = "tiled",
-    tile: int = 512,
-    stride: int = PATCH_STRIDE,
-    device: str | torch.device = "cpu",
-) -> np.ndarray:
-    """Infer the neighbouring exposure of one image with one subnetwork.
-
-    Parameters
-    ----------
-    image
-        uint8 ``(H, W, 3)`` RGB, any size.
-    network
-        The subnetwork, in evaluation mode.
-    method
-        ``"whole"``: the image at once. ``"tiled"``: tiles with 34 pixels of overlap, equal to it within
-        1e-5 in bounded memory. ``"patches"``: the paper's 64×64 patches, zero-padded each, averaged
-        where they overlap; stride 1 in the paper (DEVIATIONS D11).
-    tile, stride
-        Tile side and patch stride in pixels.
-    device
-        Where to compute.
-
-    Returns
-    -------
-    ndarray
-        float32 ``(H, W, 3)``, in [0, 1] after clamping.
-
-    Raises
-    ------
-    ReplicationError
-        If the image or the method is not one of these, or tile or stride is not positive.
-    """
-    image = check_photo(image)
-    if method not in METHODS:
-        raise ReplicationError(f"Unknown method {method!r}; known are {', '.join(METHODS)}.")
-    if tile < 1 or stride < 1:
-        raise ReplicationError(f"tile and stride must be positive, not {tile} and {stride}.")
-    height, width = image.shape[:2]
-    with torch.inference_mode():
-        if method == "patches":
-            return _by_patches(image, network, stride, device)
-        side = max(height, width) if method == "whole" else tile
-        inferred = np.empty((height, width, 3), np.float32)
-        for rows, columns, core_rows, core_columns in _tiles(height, width, side):
-            result = network(_to_batch(image[rows, columns], device))[0].clamp_(0, 1)
-            top, left = core_rows.start - rows.start, core_columns.start - columns.start
-            core = result[
-                :,
-                top : top + core_rows.stop - core_rows.start,
-                left : left + core_columns.stop - core_columns.start,
-            ]
-            inferred[core_rows, core_columns] = core.permute(1, 2, 0).cpu().numpy()
-    return inferred
-
-
-def _to_batch(image: np.ndarray, device: str | torch.device) -> torch.Tensor:
-    """uint8 ``(H, W, 3)`` -> float32 ``(1, 3, H, W)`` in [0, 1], ``channels_last``."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    return pixels.permute(2, 0, 1)[None].float().div_(255)
-
-
-def _by_patches(image, network, stride, device) -> np.ndarray:
-    height, width = image.shape[:2]
-    size_y, size_x = min(PATCH_SIZE, height), min(PATCH_SIZE, width)
-    total = np.zeros((height, width, 3), np.float64)
-    count = np.zeros((height, width, 1), np.float64)
-    for top in _positions(height, size_y, stride):
-        for left in _positions(width, size_x, stride):
-            here = slice(top, top + size_y), slice(left, left + size_x)
-            patch = network(_to_batch(image[here], device))[0].clamp_(0, 1)
-            total[here] += patch.permute(1, 2, 0).cpu().numpy()
+    def _patches(self, x: Tensor) -> Tensor:
+        total, count = torch.zeros_like(x, dtype=torch.float64), torch.zeros(x.shape[2:])
+        last = [max(length - PATCH_SIZE, 0) for length in x.shape[2:]]  # flush with the border
+        for top, left in product(*(sorted({*range(0, n, self.stride), n}) for n in last)):
+            here = (..., slice(top, top + PATCH_SIZE), slice(left, left + PATCH_SIZE))
+            total[here] += self._part(x[here])
             count[here] += 1
-    return (total / count).astype(np.float32)
+        return (total / count).float()
+
+
+def _batch(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(check_photo(image)).permute(2, 0, 1)[None].float().div_(255)
+
+
+def infer_exposure(image: np.ndarray, network: nn.Module, **options) -> np.ndarray:
+    """Infer the neighbouring exposure of one image: float32 ``(H, W, 3)`` in [0, 1].
+
+    Args:
+        image: uint8 ``(H, W, 3)`` RGB, any size.
+        network: A subnetwork, or another module for ``(1, 3, H, W)``; it stays as it is.
+        **options: `method`: ``"whole"``, the image at once; ``"tiled"`` (default), tiles of `tile` (512)
+            pixels with 34 of overlap, equal to it within 1e-5 in bounded memory; or ``"patches"``, the
+            paper's 64×64 patches at `stride` (10; the paper's is 1), averaged (D11). `device`: cpu,
+            cuda or cuda:N, by default a GPU where there is one.
+    """
+    with torch.inference_mode(), full_precision():
+        return _Tiled(network, **options)(_batch(image))[0].permute(1, 2, 0).numpy()
 
 
 def infer_stack(
-    ldr: np.ndarray,
-    chain: DeepChain | None = None,
-    *,
-    method: str = "tiled",
-    tile: int = 512,
-    stride: int = PATCH_STRIDE,
-    device: str | torch.device | None = None,
-    progress: Callable[[int], None] | None = None,
+    ldr: np.ndarray, chain: DeepChain | None = None, *, progress: Callable | None = None, **options
 ) -> dict[int, np.ndarray]:
-    """Infer the exposure stack of one photo.
+    """Infer the exposure stack of one photo: EV -> uint8 ``(H, W, 3)``, ascending.
 
-    Parameters
-    ----------
-    ldr
-        uint8 ``(H, W, 3)`` RGB, any size: the middle exposure, EV 0.
-    chain
-        From :func:`load_chain`; by default the shipped weights.
-    method, tile, stride
-        As in :func:`infer_exposure`.
-    device
-        By default a GPU where there is one.
-    progress
-        Called with each EV when it is done.
-
-    Returns
-    -------
-    dict of int to ndarray
-        EV -> uint8 ``(H, W, 3)``, ascending; EV 0 is `ldr` itself.
-
-    Raises
-    ------
-    ReplicationError
-        If the image is not uint8 RGB or the weights cannot be loaded.
+    `ldr`, uint8 ``(H, W, 3)`` RGB, is EV 0; `chain` are by default the shipped weights; `progress` is
+    called with each EV when it is done; `options` are those of :func:`infer_exposure`.
     """
     images = {0: check_photo(ldr)}
-    chain = chain if chain is not None else load_chain()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chain = load_chain() if chain is None else chain
+    with torch.device("meta"):
+        quick = DeepChain(chain.evs).eval()  # only its shape: quick subnetworks replace its own
     for ev in chain.evs:
-        network = InferenceNetwork(chain[ev]).to(device)
-        inferred = infer_exposure(
-            images[previous_ev(ev)], network, method=method, tile=tile, stride=stride, device=device
-        )
-        images[ev] = to_uint8(inferred)
-        if progress:
-            progress(ev)
+        quick.subnetworks[f"{ev:+d}"] = _Tiled(chain[ev], **options)
+    with torch.inference_mode(), full_precision():
+        for ev, image in quick.exposures(_batch(ldr)):
+            images[ev] = to_uint8(image[0].permute(1, 2, 0).numpy())
+            if progress:
+                progress(ev)
     return dict(sorted(images.items()))
 
 
 def merge_stack(images: dict[int, np.ndarray]) -> np.ndarray:
-    """Merge a stack by Debevec's method with the response estimated from its own images.
+    """Merge a stack, EV -> uint8 ``(H, W, 3)``, by Debevec's method (Sections 4.5 and 6.2).
 
-    Parameters
-    ----------
-    images
-        EV -> uint8 ``(H, W, 3)``; exposure times are 2^EV.
-
-    Returns
-    -------
-    ndarray
-        float32 ``(H, W, 3)`` linear RGB, relative; source: Sections 4.5 and 6.2.
+    Returns:
+        float32 ``(H, W, 3)`` linear RGB, relative radiance (exposure times are 2^EV).
     """
+    if 0 in images and not images[0].any():  # no light: the other exposures say nothing
+        return np.zeros(images[0].shape, np.float32)
     evs = sorted(images)
     frames, times = [images[ev] for ev in evs], [2.0**ev for ev in evs]
     return debevec.merge(frames, times, debevec.estimate_response(frames, times))
 
 
 def reconstruct(ldr: np.ndarray, chain: DeepChain | None = None, **options) -> np.ndarray:
-    """Infer the stack of one photo and merge it into an HDR image.
-
-    Parameters
-    ----------
-    ldr, chain, **options
-        As in :func:`infer_stack`.
-
-    Returns
-    -------
-    ndarray
-        float32 ``(H, W, 3)`` linear RGB, relative radiance.
-
-    Raises
-    ------
-    ReplicationError
-        As in :func:`infer_stack`.
-    """
+    """:func:`infer_stack`, then :func:`merge_stack`: float32 ``(H, W, 3)`` linear RGB."""
     return merge_stack(infer_stack(ldr, chain, **options))
 
 
-# ---- adapter: the old code under its new name, until this module is rewritten ----
+def convert(photos: Sequence[str | Path], output: str | Path, *, weights=None, **options) -> None:
+    """Convert photos to HDR images; one that fails does not stop the others, but raises at the end.
 
-
-from tempfile import TemporaryDirectory  # noqa: E402
-
-from skimage.data import coffee  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from replication.files import check_folder  # noqa: E402
-from replication.hdr import io, reinhard  # noqa: E402
-
-BUILT_IN_PHOTO = "coffee"
-
-
-def convert(
-    photos,
-    output,
-    *,
-    weights=None,
-    method: str = "tiled",
-    tile: int = 512,
-    stride: int = 10,
-    device: str | None = None,
-) -> None:
-    """Convert photos to HDR images; a photo that fails does not stop the others.
-
-    Parameters
-    ----------
-    photos
-        8- or 16-bit pictures, colour or grey, alpha ignored, EXIF orientation applied. None: a
-        photograph that scikit-image carries.
-    output
-        Folder that receives, for each photo, ``NAME.hdr`` and ``NAME.exr`` (relative radiance),
-        ``NAME_tonemapped.png`` (Reinhard 2002) and ``NAME_stack/ev-3.png`` … ``ev+3.png``.
-    weights, method, tile, stride
-        As in :func:`replication.reconstruct.infer_stack`.
-
-    Raises
-    ------
-    ReplicationError
-        If two photos would write the same files, the weights cannot be loaded, or a photo failed.
+    Args:
+        photos: Picture files; none means a photograph that scikit-image carries.
+        output: Folder that receives, for each photo, ``NAME.hdr`` and ``NAME.exr`` (relative radiance),
+            ``NAME_tonemapped.png`` (Reinhard 2002) and ``NAME_stack/ev-3.png`` … ``ev+3.png``.
+        weights: As in :func:`load_chain`, `options` as in :func:`infer_exposure`.
     """
-    import replication.reconstruct as here
-
-    names = [Path(photo).stem for photo in photos] or [BUILT_IN_PHOTO]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if not str(output):
+        raise ReplicationError("The name of the output folder is empty.")
+    output, photos = check_folder(output), [Path(photo) for photo in photos] or [None]
+    names = [photo.stem if photo else BUILT_IN_PHOTO for photo in photos]
+    if twice := [name for name in names if names.count(name) > 1]:
         raise ReplicationError(
             f"Two photos are named {twice[0]!r}: they would write the same files."
         )
-    photos, output = [Path(photo) for photo in photos], check_folder(output)
-    chain = load_chain(weights)
-    failures = []
-    sources = list(photos) or [None]
-    with tqdm(total=len(sources) * len(chain.evs), unit="image", disable=None) as bar:
-        for number, (name, photo) in enumerate(zip(names, sources, strict=True), 1):
-            bar.set_description(name)
+    chain, failures = load_chain(weights), []
+    with tqdm(total=len(photos) * len(chain.evs), unit="image", disable=None) as bar:
+        for number, (name, photo) in enumerate(zip(names, photos, strict=True), 1):
+            said = "not converted"
             try:
-                ldr = coffee() if photo is None else io.read_image(photo)
-                images = here.infer_stack(
-                    ldr,
-                    chain,
-                    method=method,
-                    tile=tile,
-                    stride=stride,
-                    device=device,
-                    progress=lambda _: bar.update(),
+                ldr = io.read_image(photo) if photo else coffee()
+                _write(
+                    output,
+                    name,
+                    infer_stack(ldr, chain, progress=lambda _: bar.update(), **options),
                 )
-                _write_results(output, name, images)
-            except ReplicationError as error:
-                failures.append(str(error).rstrip("."))
-                bar.write(f"{name}: not converted")
-            else:
-                bar.write(f"{name}: {output / name}.hdr, .exr, _tonemapped.png, _stack/")
+                said = f"{output / name}.hdr, .exr, _tonemapped.png, _stack/"
+            except (ReplicationError, OSError, UnicodeError) as error:
+                failures.append(f"{error}".rstrip("."))
+            except (MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "memory" not in str(error):
+                    raise
+                failures.append(f"{photo or name} needs more memory than there is")
+            encoding = sys.stdout.encoding or "utf-8"
+            bar.write(f"{name}: {said}".encode(encoding, "backslashreplace").decode(encoding))
             bar.update(number * len(chain.evs) - bar.n)
     if failures:
-        count = f"{len(failures)} of {len(sources)} photos could not be converted: "
-        raise ReplicationError(f"{count if len(sources) > 1 else ''}{'; '.join(failures)}.")
+        count = f"{len(failures)} of {len(photos)} photos could not be converted: "
+        raise ReplicationError(f"{count if len(photos) > 1 else ''}{'; '.join(failures)}.")
 
 
-def _write_results(output: Path, name: str, images: dict[int, np.ndarray]) -> None:
+def _write(output: Path, name: str, images: dict[int, np.ndarray]) -> None:
     """Write everything about one photo into a temporary folder, then move it to its place."""
     hdr = merge_stack(images)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(".part", f".{name}.", output) as part:
-            part = Path(part)
-            io.write_hdr(part / f"{name}.hdr", hdr)
-            io.write_hdr(part / f"{name}.exr", hdr)
-            io.write_png(part / f"{name}_tonemapped.png", reinhard.tone_map(hdr))
-            for ev, image in images.items():
-                io.write_png(part / f"{name}_stack" / f"ev{ev:+d}.png", image)
-            (output / f"{name}_stack").mkdir(exist_ok=True)
-            for path in sorted(p for p in part.rglob("*") if p.is_file()):
-                path.replace(output / path.relative_to(part))
-    except OSError as error:
-        raise ReplicationError(f"Cannot write to {output}: {error.strerror or error}.") from error
+    output.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(".part", ".convert.", output) as part:
+        part = Path(part)  # libraries see no name of the user's, which may not be UTF-8
+        for suffix in ("hdr", "exr"):
+            io.write_hdr(part / f"photo.{suffix}", hdr)
+        io.write_png(part / "photo_tonemapped.png", reinhard.tone_map(hdr))
+        for ev, image in images.items():
+            io.write_png(part / "photo_stack" / f"ev{ev:+d}.png", image)
+        (output / f"{name}_stack").mkdir(exist_ok=True)
+        for path in sorted(part.rglob("*.*")):
+            path.replace(output / str(path.relative_to(part)).replace("photo", name, 1))

@@ -1,69 +1,68 @@
-"""One training loop for every network of the kit: Eq. 3-4, teacher-forced or chained, resumable.
+"""Training: the losses of Eq. 3 and 4, one resumable loop, and the recipe of the shipped weights.
 
-A run is determined by its data, its :class:`Recipe` and the version of the code: the order of the
-patches and their flips are functions of (seed, epoch), so a killed and resumed run equals an
-uninterrupted one, bitwise on a CPU with the same numbers of threads and processes.
+Order and flips of the patches follow from (seed, epoch), so a resumed run equals an uninterrupted one,
+bitwise on a CPU. Under torchrun each process takes its share of every batch (DistributedDataParallel);
+batch normalisation sees the whole batch on GPUs, and on CPUs each process normalises its own share.
 """
 
 from __future__ import annotations
 
-import csv
+import functools
 import hashlib
 import json
 import math
 import os
+import shutil
+import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+import torch.distributed as dist
+import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from replication import parallel
+from replication import weights
 from replication.data.patches import PatchSet
-from replication.files import ReplicationError, atomic_path
-from replication.model import previous_ev
-from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, TV_WEIGHT
-from replication.weights import load_state, read_safetensors, write_safetensors
-
-TELL_SECONDS = 300
-"""Time between two lines of progress where there is no terminal."""
+from replication.data.stacks import dataset_hash, has_split, load_stacks
+from replication.fast import choose_device, for_training, has_bfloat16
+from replication.files import ReplicationError, atomic_path, check_folder, locked, sha256_file
+from replication.images import to_uint8
+from replication.model import SubNetwork, activation_for, chain_evs, previous_ev
+from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, PATCHES, TV_WEIGHT
+from replication.provenance import code_version, usable_cores
+from replication.reconstruct import infer_exposure
+from replication.weights import weights_path
 
 LOG_COLUMNS = ("step", "patches", "epoch", "loss", "pixel", "tv", "learning_rate", "patches_per_s")
+_CHOICES = {"mode": ("teacher", "chained"), "schedule": ("constant", "cosine"), "norm": (1, 2)}
+_CHOICES |= {"precision": ("float32", "tf32", "bfloat16", "auto"), "flips": (False, True)}
+_LIMITS = {"batch_size": (1, 2**31), "patches": (1, 2**50), "learning_rate": (1e-30, 1e3)}
+_LIMITS |= {"beta1": (0, 0.9999), "tv_weight": (0, 1e6), "frozen_norm": (0, 1), "seed": (0, 2**62)}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is trained; the defaults are the paper's (Section 4.3).
+    """How to train; the defaults are the paper's (Section 4.3).
 
-    Attributes
-    ----------
-    patches : int
-        Patch visits in all; the paper's is 100 epochs × about 180,000.
-    mode : str
-        ``"teacher"``: every subnetwork takes the true image before it; ``"chained"``: the inferred one,
-        clamped to [0, 1], so that the losses at EV ±1 and ±2 join the one at ±3 (Section 4.3).
-    batch_size, learning_rate, beta1, tv_weight : int, float, float, float
-        Patches per step (of all processes together), Adam's parameters, λ of Eq. 3.
-    norm : int
-        Of the pixel loss: 1 is the paper's (Eq. 4), 2 means squares.
-    schedule : str
-        ``"constant"`` or ``"cosine"`` (to zero at the end).
-    frozen_norm : float
-        Part of the run, at its end, in which batch normalisation uses and keeps its running
-        statistics, as it does when the network is used (DEVIATIONS D7). 0 is the paper's.
-    flips : bool
-        Mirror patches at random.
-    precision : str
-        ``"float32"``, ``"tf32"`` (the same on a CPU; on a GPU convolutions round their input to 11
-        bits) or ``"bfloat16"`` (autocast; weights, losses and updates stay float32).
-    seed : int
-        Of the initial weights (:func:`seeded`) and of the order of the patches.
+    `patches` are those seen in all, `batch_size` a step (of all processes together). `mode`: each
+    subnetwork reads the true image before it (``teacher``), or the inferred one (``chained``), so that
+    the losses at EV ±1 and ±2 join the one at ±3. `tv_weight` is λ of Eq. 3; `norm` 1 is Eq. 4, 2 means
+    squares. `schedule`: a ``constant`` rate of Adam or a ``cosine`` to zero. `frozen_norm`: last part of
+    the run, in [0, 1], that keeps batch normalisation's running statistics (D7). `flips`: mirror patches
+    at random. `precision`: ``float32``, ``tf32`` (a GPU's convolutions), ``bfloat16`` (autocast), or
+    ``auto``, bfloat16 where the processor has it. `seed`: of weights and order.
     """
 
-    patches: int = 18_000_000
+    patches: int = PATCHES
     mode: str = "teacher"
     batch_size: int = BATCH_SIZE
     learning_rate: float = LEARNING_RATE
@@ -77,26 +76,27 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        _one_of("mode", self.mode, ("teacher", "chained"))
-        _one_of("schedule", self.schedule, ("constant", "cosine"))
-        _one_of("precision", self.precision, ("float32", "tf32", "bfloat16"))
-        if self.norm not in (1, 2):
-            raise ReplicationError(f"The norm of the pixel loss is 1 or 2, not {self.norm}.")
-        if not (math.isfinite(self.tv_weight) and self.tv_weight >= 0):
-            raise ReplicationError(f"tv_weight must not be negative, but is {self.tv_weight}.")
-        if self.batch_size < 1 or self.patches < self.batch_size:
-            raise ReplicationError(
-                f"A recipe needs 1 <= batch_size <= patches, not {self.batch_size} and {self.patches}."
-            )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ReplicationError(f"learning_rate must be positive, not {self.learning_rate}.")
-        if not 0 <= self.frozen_norm <= 1:
-            raise ReplicationError(f"frozen_norm is a part in [0, 1], not {self.frozen_norm}.")
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in _CHOICES and value not in _CHOICES[name]:
+                known = ", ".join(map(str, _CHOICES[name]))
+                raise ReplicationError(f"Unknown {name} {value!r}; known are {known}.")
+            low, high = _LIMITS.get(name, (value, value))
+            if not isinstance(value, int | type(field.default)) or not low <= value <= high:
+                kind = "whole number" if isinstance(field.default, int) else "number"
+                raise ReplicationError(f"{name} is a {kind} in {low} … {high}, not {value!r}.")
+        if self.patches < self.batch_size:
+            raise ReplicationError(f"{self.patches} patches are less than the batch_size.")
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.patches // self.batch_size
+
+    @property
+    def log_every(self) -> int:
+        """Steps per line of the log: 25 to about 500 lines in all."""
+        return max(1, min(50, self.steps // 25), self.steps // 500)
 
     @property
     def digest(self) -> str:
@@ -105,57 +105,43 @@ class Recipe:
 
     @classmethod
     def of(cls, values: dict) -> Recipe:
-        """Make a recipe from a mapping; an unknown key raises ReplicationError and lists the known ones."""
+        """Make a recipe from a mapping; ReplicationError lists the known keys for an unknown one."""
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
                 raise ReplicationError(f"Unknown recipe key {key!r}; known are {', '.join(known)}.")
         return cls(**values)
 
+    def on(self, device: torch.device) -> Recipe:
+        """The recipe with the precision that ``"auto"`` means on a device."""
+        if self.precision != "auto":
+            return self
+        if not (native := has_bfloat16(device)):
+            print(f"This {device.type} has no bfloat16 arithmetic: training in float32.")
+        return replace(self, precision="bfloat16" if native else "float32")
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ReplicationError(f"Unknown {name} {value!r}; known are {', '.join(known)}.")
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * (cosine if self.schedule == "cosine" else 1)
 
 
 def pixel_loss(inferred: Tensor, target: Tensor, norm: int = 1) -> Tensor:
-    """Eq. 4: the L1 norm over the colour channels, averaged over batch and pixels.
-
-    Parameters
-    ----------
-    inferred, target
-        ``(N, C, H, W)``, float, [0, 1].
-    norm
-        1 is the paper's; 2 takes squares instead, so that the mean of what is possible is learnt and
-        not the median (DEVIATIONS D7).
-    """
+    """Eq. 4: L1 norm (2: squares) over the colours of ``(N, C, H, W)``, mean over batch and pixels."""
     difference = inferred - target
     return (difference.abs() if norm == 1 else difference.square()).sum(1).mean()
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Regularisation of Eq. 3: anisotropic total variation per pixel (DEVIATIONS D4).
-
-    Sum of the absolute differences to the right and to the lower neighbour, over the channels, divided
-    by the number of pixels, averaged over the batch. `image` is ``(N, C, H, W)``.
-    """
+    """Regularisation of Eq. 3: anisotropic total variation of ``(N, C, H, W)`` per pixel (D4)."""
     down = (image[..., 1:, :] - image[..., :-1, :]).abs().sum()
     right = (image[..., :, 1:] - image[..., :, :-1]).abs().sum()
     return (down + right) / (image.shape[0] * image.shape[-2] * image.shape[-1])
 
 
-def loss(
-    inferred: Tensor, target: Tensor, tv_weight: float = TV_WEIGHT, norm: int = 1
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Eq. 3: pixel loss + λ total variation of the inferred image.
-
-    Returns
-    -------
-    tuple of Tensor
-        The loss and its two parts (the total variation without λ); scalars.
-    """
-    pixel = pixel_loss(inferred, target, norm)
-    variation = total_variation(inferred)
+def loss(inferred: Tensor, target: Tensor, tv_weight=TV_WEIGHT, norm=1) -> tuple[Tensor, ...]:
+    """Eq. 3, pixel loss + λ total variation of the inferred image, and its two parts without λ."""
+    pixel, variation = pixel_loss(inferred, target, norm), total_variation(inferred)
     return pixel + tv_weight * variation, pixel, variation
 
 
@@ -163,80 +149,77 @@ def chain_losses(
     networks: dict[int, nn.Module],
     images: dict[int, Tensor],
     mode: str,
-    tv_weight: float = TV_WEIGHT,
-    norm: int = 1,
+    tv_weight=TV_WEIGHT,
+    norm=1,
 ) -> Tensor:
-    """Loss summed over the exposures of an arm, and its parts.
+    """The three values of :func:`loss`, ``(3,)``, summed over the exposures in the order of the chain.
 
-    Parameters
-    ----------
-    networks
-        EV -> subnetwork in the order of the chain.
-    images
-        EV -> true patches ``(N, 3, H, W)`` in [0, 1].
-    mode
-        ``"teacher"`` or ``"chained"``, see :class:`Recipe`.
-    tv_weight, norm
-        As in :func:`loss` and :func:`pixel_loss`.
-
-    Returns
-    -------
-    Tensor
-        ``(3,)``: loss, pixel part, total variation part.
+    `images` are EV -> true patches ``(N, 3, H, W)`` in [0, 1], `mode` is as in :class:`Recipe`.
     """
-    inferred: dict[int, Tensor] = {}
-    parts = []
+    inferred, parts = {}, []
     for ev, network in networks.items():
-        before = previous_ev(ev)
-        if mode == "chained" and before in inferred:
-            source = inferred[before].clamp(0, 1)
-        else:
-            source = images[before]
-        inferred[ev] = network(source).to(images[ev].dtype)
+        chained = mode == "chained" and previous_ev(ev) in inferred
+        before = (inferred if chained else images)[previous_ev(ev)]
+        inferred[ev] = network(before.clamp(0, 1) if chained else before).to(images[ev].dtype)
         parts.append(torch.stack(loss(inferred[ev], images[ev], tv_weight, norm)))
     return torch.stack(parts).sum(0)
 
 
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Make a network with initial weights that depend on `seed` alone; the global state is restored."""
-    with torch.random.fork_rng(devices=[]):
+    """Make a network with weights that depend on `seed` alone; all generators are restored."""
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         return make()
 
 
-def _learning_rate(recipe: Recipe, step: int) -> float:
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+def evs_needed(evs: Iterable[int]) -> tuple[int, ...]:
+    """Exposures that training the given EVs reads: they and the ones before them, ascending."""
+    return tuple(sorted({e for ev in evs for e in (ev, previous_ev(ev))}))
 
 
-def _epoch_order(count: int, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor | None]:
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+@functools.lru_cache(maxsize=4)
+def _epoch(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(count, generator=generator)
-    flips = torch.rand(count, 2, generator=generator) < 0.5 if recipe.flips else None
-    return order, flips
+    return order, torch.rand(count, 2, generator=generator) < 0.5
 
 
-class _Order:
-    """The patches of step s, for any s, without a state to save."""
+def _draw(count: int, recipe: Recipe, step: int) -> tuple[Tensor, Tensor | None]:
+    """Numbers and flips of the patches of a step, this process's share of them."""
+    first, last, parts = step * recipe.batch_size, (step + 1) * recipe.batch_size, []
+    for epoch in range(first // count, (last - 1) // count + 1):
+        here = slice(max(first - epoch * count, 0), last - epoch * count)
+        parts.append([values[here] for values in _epoch(count, recipe.seed, epoch)])
+    rank, size = _process()
+    order, flips = (torch.cat(part).chunk(size)[rank] for part in zip(*parts, strict=True))
+    return order, flips if recipe.flips else None
 
-    def __init__(self, count: int, recipe: Recipe) -> None:
-        self.count, self.recipe = count, recipe
-        self.epochs: dict[int, tuple[Tensor, Tensor | None]] = {}
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor | None]:
-        first = step * self.recipe.batch_size
-        last = first + self.recipe.batch_size
-        epochs = range(first // self.count, (last - 1) // self.count + 1)
-        self.epochs = {
-            epoch: self.epochs.get(epoch) or _epoch_order(self.count, self.recipe, epoch)
-            for epoch in epochs
-        }
-        here = {e: slice(max(first - e * self.count, 0), last - e * self.count) for e in epochs}
-        order = torch.cat([self.epochs[e][0][here[e]] for e in epochs])
-        if not self.recipe.flips:
-            return order, None
-        return order, torch.cat([self.epochs[e][1][here[e]] for e in epochs])
+def _process() -> tuple[int, int]:
+    """Number of this process, and how many train together."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+@contextmanager
+def _group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did; gives this process's device."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        yield device
+        dist.barrier()  # what process 0 wrote is there before another process goes on
+    except RuntimeError as error:
+        who = f"Process {os.environ['RANK']} of the training lost the others"
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ReplicationError(f"{who}, one of which may have failed: {why}.") from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def train(
@@ -245,271 +228,165 @@ def train(
     recipe: Recipe,
     folder: str | Path,
     *,
+    facts: dict[str, object] | None = None,
+    log_every: int | None = None,
     checkpoint_seconds: float = 60.0,
-    log_every: int = 50,
     stop_after: int | None = None,
     label: str = "",
     compile: bool = False,
 ) -> Path:
     """Train `networks` in place; log, checkpoint, and resume from the checkpoint in `folder` if any.
 
-    Inside :func:`replication.parallel.group` each process takes its share of every batch; process 0
-    reads and writes the folder.
+    Args:
+        networks: EV -> network, in the order of the chain; one entry trains one subnetwork.
+        patches: Patches of every EV in use; their device is the device of the training.
+        recipe: What to do. `facts`: what else must agree to resume, such as the data (JSON values).
+        folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
+        log_every: Steps per line of the log. `checkpoint_seconds`: what a kill can lose at most.
+        stop_after: Stop, with a checkpoint, after so many steps; otherwise the final file is returned.
+        label: Shown with the progress. `compile`: use ``torch.compile`` (it needs a C++ compiler).
 
-    Parameters
-    ----------
-    networks
-        EV -> network, in the order of the chain; one entry trains one subnetwork.
-    patches
-        Aligned patches of every EV in use; its device is the device of the training.
-    recipe
-        What to do; a checkpoint of another recipe is refused.
-    folder
-        Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
-    checkpoint_seconds
-        Longest time between two checkpoints: what a kill can lose.
-    log_every
-        Steps per line of the log.
-    stop_after
-        Stop, with a checkpoint, after so many steps of this call (for tests and time slices).
-    label
-        Shown by the progress bar.
-    compile
-        Use ``torch.compile`` (on a CPU it needs a C++ compiler): the same up to rounding;
-        results/reference/BENCHMARK.md says where it pays.
-
-    Returns
-    -------
-    Path
-        ``final.safetensors``, or the checkpoint where `stop_after` ended the call before the end.
-
-    Raises
-    ------
-    ReplicationError
-        If the loss is not finite (the last good checkpoint stays), a file cannot be written, the
-        folder holds a checkpoint of another recipe or network, the batch cannot be shared equally, or
-        another process is lost.
+    Raises:
+        ReplicationError: The loss is not finite (the last good checkpoint stays), the folder is in use,
+            cannot be written or holds another training, or the processes cannot share the batch.
     """
-    folder = Path(folder)
+    folder, recipe = check_folder(folder), recipe.on(patches.device)
+    rank, size = _process()
+    if recipe.batch_size % size:
+        batch = f"A batch of {recipe.batch_size}"
+        raise ReplicationError(f"{batch} cannot be shared equally by {size} processes.")
+    cuda, steps, facts = patches.device.type == "cuda", recipe.steps, facts or {}
     checkpoint, final = folder / "checkpoint.safetensors", folder / "final.safetensors"
     module = nn.ModuleDict({f"{ev:+d}": network for ev, network in networks.items()})
+    if size > 1 and cuda:
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     module.to(patches.device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.Adam(
-        module.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), fused=True
-    )
-    if recipe.batch_size % parallel.size():
-        raise ReplicationError(
-            f"A batch of {recipe.batch_size} cannot be shared equally by {parallel.size()} processes."
-        )
-    parallel.check_same("recipe or data", (recipe.digest, len(patches)))
-    step = 0
-    if saved_state := parallel.from_first(_read_saved, final, checkpoint):
-        path, *content = saved_state
-        step = _load_state(
-            path, *content, module, optimizer if path == checkpoint else None, recipe
-        )
-        if path == final:
-            return final
-    log = _Log(folder / "log.csv", step)
-    order = _Order(len(patches), recipe)
-    freeze_from = recipe.steps - int(recipe.frozen_norm * recipe.steps)
-    end = recipe.steps if stop_after is None else min(recipe.steps, step + stop_after)
-    sums, counted, since, saved = torch.zeros(3, device=patches.device), 0, time.time(), time.time()
-    told = saved
-    autocast = torch.autocast(
-        patches.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
-    )
-    convolutions = torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, allow_tf32=recipe.precision == "tf32"
-    )
-    called = {ev: torch.compile(net) if compile else net for ev, net in networks.items()}
-    bar = tqdm(total=recipe.steps, initial=step, desc=label, unit="step", disable=not _terminal())
-    with bar, log, convolutions:
+    betas, facts = (recipe.beta1, 0.999), facts | {"recipe": asdict(recipe)}
+    optimizer = torch.optim.Adam(module.parameters(), recipe.learning_rate, betas, fused=True)
+    half = torch.autocast(patches.device.type, torch.bfloat16, recipe.precision == "bfloat16")
+    tf32 = torch.backends.cudnn.flags(True, benchmark=True, allow_tf32=recipe.precision == "tf32")
+    with nullcontext() if rank else locked(folder), tf32:
+        found = [path for path in (final, checkpoint) if path.exists()]
+        step = _load_state(found[0], module, optimizer, facts) if found else 0
+        old = read_log(folder / "log.csv") if step and (folder / "log.csv").exists() else []
+        log = [row for row in old if row["step"] <= step]
+        called = {ev: for_training(network) for ev, network in networks.items()}
+        if compile:
+            called = {ev: torch.compile(network) for ev, network in called.items()}
+        if size > 1:
+            wrap, ids = nn.parallel.DistributedDataParallel, [patches.device] if cuda else None
+            called = {ev: wrap(network, device_ids=ids) for ev, network in called.items()}
+        freeze_from = steps - int(recipe.frozen_norm * steps)
+        log_every = log_every or recipe.log_every
+        end = steps if stop_after is None else min(steps, step + stop_after)
+        sums, counted = torch.zeros(3, device=patches.device), 0
+        since = saved = time.time()
+        wait = 0.1 if os.isatty(2) else 300  # seconds between two lines of progress
+        bar = tqdm(None, label, steps, initial=step, mininterval=wait, delay=wait, disable=rank > 0)
         while step < end:
-            if step >= freeze_from:
-                _freeze_norm(module)
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(recipe, step)
-            images = patches.gather(*map(parallel.share, order.batch(step)))
-            with autocast:
+            for part in module.modules() if step >= freeze_from else ():
+                if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    part.eval()
+            optimizer.param_groups[0]["lr"] = recipe.rate(step)
+            images = patches.gather(*_draw(len(patches), recipe, step))
+            with half:
                 parts = chain_losses(called, images, recipe.mode, recipe.tv_weight, recipe.norm)
             optimizer.zero_grad(set_to_none=True)
             parts[0].backward()
-            sums += parallel.average(module.parameters(), parts.detach())
             optimizer.step()
+            sums += parts.detach()
             step, counted = step + 1, counted + 1
-            due = step == end or time.time() - saved > checkpoint_seconds
-            if parallel.size() > 1:  # process 0's clock counts, and only where the log has a line
-                meet = step == end or step % log_every == 0
-                due = meet and parallel.from_first(bool, due)
-            if due or step % log_every == 0:
-                mean = (sums / counted).tolist()
-                if not all(map(math.isfinite, mean)):
-                    raise ReplicationError(
-                        f"Training {label or folder} diverged: the loss is not finite near step {step} "
-                        f"of {recipe.steps}; the last good checkpoint is {_or_none(checkpoint)}."
-                    )
-                seen = step * recipe.batch_size
-                rate = counted * recipe.batch_size / max(time.time() - since, 1e-9)
-                if step % log_every == 0 or step == recipe.steps:
-                    log.write(
-                        step,
-                        seen,
-                        seen / len(patches),
-                        *mean,
-                        _learning_rate(recipe, step - 1),
-                        rate,
-                    )
-                    sums.zero_()
-                    counted, since = 0, time.time()
-                now = f"loss {mean[0]:.4f}, {rate:.0f} patches/s"
-                bar.set_postfix_str(now, refresh=False)
-                if bar.disable and parallel.rank() == 0 and time.time() - told > TELL_SECONDS:
-                    left = (recipe.patches - seen) / rate / 60
-                    print(
-                        f"{label}: {seen:,} of {recipe.patches:,} patches, {now}, {left:.0f} min left"
-                    )
-                    told = time.time()
-            if due:
-                log.flush()
-                parallel.from_first(_save_state, checkpoint, module, optimizer, recipe, step)
-                saved = time.time()
             bar.update()
-    module.eval()
-    if step < recipe.steps:
-        return checkpoint
-    parallel.from_first(_save_state, final, module, None, recipe, step)
-    if parallel.rank() == 0:
-        checkpoint.unlink(missing_ok=True)
-    return final
-
-
-def _terminal() -> bool:
-    """Progress bars belong in a terminal only; elsewhere a line now and then must do."""
-    return os.isatty(2) and parallel.rank() == 0 and not os.environ.get("TQDM_DISABLE")
-
-
-def _or_none(path: Path) -> str:
-    return str(path) if path.exists() else "none"
-
-
-def _freeze_norm(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.eval()
-
-
-class _Log:
-    """``log.csv``; on resume the lines past the checkpoint are dropped."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.rows = [row for row in read_log(path) if row["step"] <= step] if path.exists() else []
-        self.flush()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.flush()
-
-    def write(self, *values: float) -> None:
-        self.rows.append(dict(zip(LOG_COLUMNS, values, strict=True)))
-
-    def flush(self) -> None:
-        if parallel.rank():
-            return
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(LOG_COLUMNS)
-            for row in self.rows:
-                writer.writerow(
-                    [
-                        int(row["step"]),
-                        int(row["patches"]),
-                        *(f"{row[c]:.6g}" for c in LOG_COLUMNS[2:]),
-                    ]
-                )
+            logs = step % log_every == 0 or step == steps
+            saves = rank == 0 and (step == end or time.time() - saved > checkpoint_seconds)
+            if not logs and not saves:
+                continue
+            if logs and size > 1:
+                dist.all_reduce(sums)
+                sums /= size
+            mean, seen = (sums / counted).tolist(), step * recipe.batch_size
+            finite = torch.stack([weight.isfinite().all() for weight in module.parameters()]).all()
+            if not (finite and all(map(math.isfinite, mean))):
+                where = f"{label or folder} diverged: the loss is not finite near step {step} of {steps}"
+                kept = checkpoint if checkpoint.exists() else "none"
+                raise ReplicationError(f"Training {where}; the last good checkpoint is {kept}.")
+            if logs:
+                speed = counted * recipe.batch_size / max(time.time() - since, 1e-9)
+                row = (step, seen, seen / len(patches), *mean, recipe.rate(step - 1), speed)
+                log.append(dict(zip(LOG_COLUMNS, row, strict=True)))
+                bar.set_postfix_str(f"loss {mean[0]:.4f}, {speed:.0f} patches/s", refresh=False)
+                sums.zero_()
+                counted, since = 0, time.time()
+            if saves:
+                with atomic_path(folder / "log.csv") as temporary:
+                    table = pd.DataFrame(log, columns=LOG_COLUMNS)
+                    table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+                _save_state(final if step == steps else checkpoint, module, optimizer, facts, step)
+                saved = time.time()
+        bar.close()
+        module.eval()
+        if step == steps and rank == 0:
+            checkpoint.unlink(missing_ok=True)
+    return final if step == steps else checkpoint
 
 
 def read_log(path: str | Path) -> list[dict[str, float]]:
-    """Rows of a ``log.csv``, oldest first, as column -> float (columns: ``LOG_COLUMNS``)."""
-    with open(path, newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    """Rows of a ``log.csv``, oldest first: column -> number (columns: ``LOG_COLUMNS``)."""
+    try:
+        table = pd.read_csv(path, usecols=LOG_COLUMNS, dtype=float)
+        return table.astype({"step": int, "patches": int}).to_dict("records")
+    except (OSError, ValueError) as error:
+        raise ReplicationError(f"{path} is no readable training log: {error}.") from error
 
 
-def _save_state(
-    path: Path, module: nn.Module, optimizer: torch.optim.Adam | None, recipe: Recipe, step: int
-) -> None:
+def _save_state(path: Path, module: nn.Module, optimizer, facts: dict, step: int) -> None:
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
-    if optimizer is not None:
-        names = dict(module.named_parameters())
-        for name, parameter in names.items():
-            for key, value in optimizer.state[parameter].items():
-                tensors[f"adam.{key}.{name}"] = value
-    metadata = {"recipe": json.dumps(asdict(recipe), sort_keys=True), "step": str(step)}
+    for name, weight in module.named_parameters():
+        tensors |= {f"adam.{key}.{name}": value for key, value in optimizer.state[weight].items()}
     with atomic_path(path) as temporary:
-        write_safetensors(temporary, tensors, metadata)
+        metadata = {"facts": json.dumps(facts, sort_keys=True), "step": str(step)}
+        weights.write_safetensors(temporary, tensors, metadata)
 
 
-def _read_saved(*paths: Path) -> tuple[Path, dict[str, Tensor], dict[str, str]] | None:
-    """Path and content of the first of the files that is there."""
-    return next(((path, *read_safetensors(path)) for path in paths if path.exists()), None)
-
-
-def _load_state(
-    path: Path,
-    tensors: dict[str, Tensor],
-    metadata: dict[str, str],
-    module: nn.Module,
-    optimizer: torch.optim.Adam | None,
-    recipe: Recipe,
-) -> int:
-    if metadata.get("recipe") != json.dumps(asdict(recipe), sort_keys=True):
+def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
+    """Load what :func:`_save_state` saved, if it is of the same training; gives the step."""
+    tensors, metadata = weights.read_safetensors(path)
+    try:
+        _check_same(path, json.loads(metadata["facts"]), facts)
+        model = {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
+        weights.load_state(module, model, path)
+        for name, weight in module.named_parameters():
+            like = weight.detach()  # its device and memory format
+            state = {key: torch.empty_like(like) for key in ("exp_avg", "exp_avg_sq")}
+            state["step"] = torch.empty((), device=like.device)
+            for key, value in state.items():
+                value.copy_(tensors[f"adam.{key}.{name}"])
+            optimizer.state[weight] = state
+        return int(metadata["step"])
+    except (KeyError, ValueError, RuntimeError) as error:
         raise ReplicationError(
-            f"{path} belongs to another recipe ({metadata.get('recipe')}); "
-            "choose another folder or delete it to start anew."
-        )
-    state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    load_state(module, state, path)
-    if optimizer is not None:
-        for name, parameter in module.named_parameters():
-            optimizer.state[parameter] = {
-                key: tensors[f"adam.{key}.{name}"].to(
-                    parameter.device,
-                    memory_format=torch.channels_last
-                    if tensors[f"adam.{key}.{name}"].ndim == 4
-                    else torch.preserve_format,
-                )
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-    return int(metadata["step"])
+            f"{path} is no whole checkpoint; delete it to start anew."
+        ) from error
 
 
-def evs_needed(evs: Iterable[int]) -> tuple[int, ...]:
-    """Exposures that training the given EVs reads: they and the ones before them, ascending."""
-    return tuple(sorted({e for ev in evs for e in (ev, previous_ev(ev))}))
-
-
-# ---- adapter: the old code under its new name, until this module is rewritten ----
-
-
-import yaml  # noqa: E402
-
-from replication.fast import InferenceNetwork, choose_device  # noqa: E402
-from replication.files import check_folder, sha256_file  # noqa: E402
-from replication.images import to_uint8  # noqa: E402
-from replication.model import SubNetwork, activation_for, chain_evs  # noqa: E402
-from replication.weights import load_weights, save_weights, weights_path  # noqa: E402
+def _check_same(path: Path, found: dict, facts: dict) -> None:
+    """Raise if a file comes from another training; a fact that an old file lacks does not count."""
+    for key, value in facts.items():
+        known = found.get(key, value)
+        if isinstance(value, dict) and isinstance(known, dict):
+            _check_same(path, known, value)
+        elif known != value:
+            where = f"{path} was trained with another {key}, {known}, not {value}"
+            raise ReplicationError(f"{where}; choose another folder or delete it to start anew.")
 
 
 def train_subnetworks(
-    evs,
-    output,
+    evs: Sequence[int],
+    output: str | Path,
     *,
     dataset: str = "mini",
-    init: Path | None = None,
-    inferred_from: Path | None = None,
+    init: str | Path | None = None,
+    inferred_from: str | Path | None = None,
     activation: str | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -517,174 +394,151 @@ def train_subnetworks(
     compile: bool = False,
     **recipe,
 ) -> dict[int, Path]:
-    """Train subnetworks on a data set's training scenes and save them; resumes what `output` holds.
+    """Train subnetworks on a data set's training scenes: EV -> weights file; resumes.
 
-    Under torchrun the processes train together (:mod:`replication.parallel`); process 0 writes.
-
-    Parameters
-    ----------
-    ev
-        One EV, or the EVs of an arm for chained training.
-    output
-        Folder: log, checkpoint, and the finished ``ev+1.safetensors`` ….
-    dataset
-        Name for :func:`replication.data.stacks.load_stacks`; its split "train" is used.
-    init
-        Weights folder to start from (fine-tuning); by default fresh weights from the seed.
-    inferred_from
-        Weights folder of the subnetworks that come before in the chain: the input of training is then
-        the image that they infer, not the true one (Section 4.3 allows both; DEVIATIONS D7).
-    activation
-        Overrides the paper's choice for the EVs.
-    device, threads
-        ``"cpu"`` or ``"cuda"``; CPU threads of torch.
-    label
-        For the progress bar.
-    compile
-        As in :func:`replication.train.train`.
-    **recipe
-        Fields of :class:`replication.train.Recipe`.
-
-    Returns
-    -------
-    dict of int to Path
-        EV -> weights file.
-
-    Raises
-    ------
-    ReplicationError
-        For unknown values, absent data or weights, and as in :func:`replication.train.train`.
+    Args:
+        evs: One EV, or the EVs of one side for chained training.
+        output: Folder for log, checkpoint, and the finished ``ev+1.safetensors`` ….
+        dataset: As in :func:`replication.data.stacks.load_stacks`.
+        init: Weights folder to start from; by default fresh weights from the seed.
+        inferred_from: Weights folder of the subnetworks before in the chain: the input is then the image
+            that they infer, not the true one (Section 4.3 allows both; D7).
+        activation: Instead of the paper's. `label`, `compile`: as in :func:`train`.
+        device: cpu, cuda or cuda:N, by default a GPU where there is one. `threads`: of the CPU.
+        **recipe: Fields of :class:`Recipe`.
     """
-    from replication import parallel
-    from replication.data.patches import PatchSet
-    from replication.data.stacks import dataset_hash, load_stacks
-    from replication.provenance import code_version
-
-    plan = Recipe.of(recipe)
-    evs = chain_evs(evs) if plan.mode == "chained" else tuple(dict.fromkeys(evs))
-    if 0 in evs:
+    plan, evs = Recipe.of(recipe), tuple(dict.fromkeys(evs))
+    evs = chain_evs(evs) if plan.mode == "chained" else evs
+    if 0 in evs or not evs:
         raise ReplicationError("EV +0 is the photo itself; there is nothing to train.")
-    output = check_folder(output)
-    written = {one: weights_path(one, output) for one in evs}
-    facts = {
-        one: {
-            "ev": one,
-            "activation": activation or activation_for(one),
-            "recipe": asdict(plan),
-            "dataset": dataset,
-            "init": None if init is None else _weights_hash(weights_path(one, init)),
-            "inputs": "true" if inferred_from is None else "inferred",
-        }
-        for one in evs
-    }
+    if inferred_from and len(evs) > 1:
+        raise ReplicationError("Training on inferred images takes one EV at a time.")
     if threads is not None and threads < 1:
         raise ReplicationError(f"The number of threads must be positive, not {threads}.")
-    device = str(choose_device(device))
-    with parallel.group(device) as device:
-        if parallel.from_first(_trained_already, written, facts):
+    torch.set_num_threads(threads or torch.get_num_threads())
+    written = {ev: weights_path(ev, check_folder(output)) for ev in evs}
+    with _group(choose_device(device)) as device:
+        plan, before = plan.on(device), range(1, evs[0]) if evs[0] > 0 else range(-1, evs[0], -1)
+        before = {ev: weights_path(ev, inferred_from) for ev in before} if inferred_from else {}
+        facts = {"recipe": asdict(plan), "dataset": dataset}
+        facts["inputs"] = "inferred" if inferred_from else "true"
+        facts["inferred_from"] = [_hash(path) for path in before.values()]
+        own = {ev: {"ev": ev, "activation": activation or activation_for(ev)} for ev in evs}
+        for ev in evs:
+            own[ev]["init"] = _hash(weights_path(ev, init)) if init else None
+        if all(path.exists() for path in written.values()):
+            for ev, path in written.items():
+                metadata = weights.read_safetensors(path)[1].items()
+                _check_same(
+                    path, {key: json.loads(text) for key, text in metadata}, facts | own[ev]
+                )
             return written
-        if threads is not None:
-            torch.set_num_threads(threads)
         stacks = load_stacks(dataset, split="train")
         images = [dict(stack.images) for stack in stacks]
-        if inferred_from is not None:
-            _replace_inputs(images, evs, inferred_from, device)
-        patches = PatchSet(images, evs_needed(evs), device=device)
-        networks = {
-            one: seeded(lambda one=one: SubNetwork(facts[one]["activation"]), plan.seed + one)
-            for one in evs
-        }
-        if init is not None:
-            for one, network in networks.items():
-                load_weights(network, weights_path(one, init))
-        name = label or " ".join(f"EV {one:+d}" for one in evs)
-        often = max(1, min(50, plan.steps // 25))  # a short run's log has a curve, too
-        final = train(networks, patches, plan, output, log_every=often, label=name, compile=compile)
-        if parallel.rank() == 0:
-            for one, network in networks.items():
-                metadata = facts[one] | {
-                    "validation": _validation(network.cpu(), one, dataset, stacks),
-                    "data_hash": dataset_hash(stacks),
-                    "patches_in_data": len(patches),
-                    "device": device,
-                    "processes": parallel.size(),
-                    "code_version": code_version(),
-                }
-                save_weights(network, written[one], metadata)
+        for ev, path in before.items():
+            network = SubNetwork(activation_for(ev))
+            weights.load_weights(network, path, ev)
+            for scene in tqdm(images, desc=f"inferring EV {ev:+d}", disable=None):
+                source = scene[previous_ev(ev)]
+                scene[ev] = to_uint8(infer_exposure(source, network, device=device))
+        patches, networks = PatchSet(images, evs_needed(evs), device=device), {}
+        for ev in evs:
+            networks[ev] = seeded(lambda ev=ev: SubNetwork(own[ev]["activation"]), plan.seed + ev)
+            if init:
+                weights.load_weights(networks[ev], weights_path(ev, init), ev)
+        facts |= {"dataset_hash": dataset_hash(stacks), "patches_in_data": len(patches)}
+        kept = facts | {f"EV {ev:+d}": own[ev] for ev in evs}
+        name = label or " ".join(f"EV {ev:+d}" for ev in evs)
+        final = train(networks, patches, plan, output, facts=kept, label=name, compile=compile)
+        if _process()[0] == 0:
+            facts |= {"device": str(device), "processes": _process()[1]}
+            for ev, network in networks.items():
+                own[ev]["validation"] = _validation(network, ev, dataset, device)
+                own[ev]["code_version"] = code_version()
+                weights.save_weights(network.cpu(), written[ev], facts | own[ev])
             final.unlink()
     return written
 
 
-def _trained_already(written: dict[int, Path], facts: dict[int, dict]) -> bool:
-    """Whether all weights are there; raises if they were trained in another way."""
-    if not all(path.exists() for path in written.values()):
-        return False
-    for one, path in written.items():
-        _check_same(path, facts[one])
-    return True
-
-
-def _validation(
-    network: SubNetwork, ev: int, dataset: str, training
-) -> dict[str, object] | None:
-    """Figures for the metadata: the link on the validation scenes, baselines beside it."""
-    from replication.data.stacks import has_split, load_stacks
-    from replication.evaluation import exposures as evaluate
-
-    if not has_split(dataset, "val"):
-        return None
-    stacks = load_stacks(dataset, split="val")
-    methods = evaluate.link_methods(network, ev, training)
-    psnr = evaluate.link_psnr(stacks, ev, methods)
-    return {"input": "true image before", "scenes": len(stacks), "psnr_db": psnr}
-
-
-def _replace_inputs(
-    images, evs, folder: Path, device: str
-) -> None:
-    """Put the inferred image in the place of the true one that the subnetwork of `evs` reads."""
-    from replication.reconstruct import infer_exposure
-
-    if len(evs) > 1:
-        raise ReplicationError("Training on inferred images takes one EV at a time.")
-    (ev,) = evs
-    for one in range(1, ev) if ev > 0 else range(-1, ev, -1):
-        network = SubNetwork(activation_for(one))
-        load_weights(network, weights_path(one, folder))
-        network = InferenceNetwork(network).to(device)
-        for scene in tqdm(images, desc=f"inferring EV {one:+d}", disable=None):
-            scene[one] = to_uint8(infer_exposure(scene[previous_ev(one)], network, device=device))
-
-
-def _weights_hash(path: Path) -> str:
+def _hash(path: Path) -> str:
     if not path.is_file():
         raise ReplicationError(f"No weights at {path}.")
     return sha256_file(path)
 
 
+def _validation(network: SubNetwork, ev: int, dataset: str, device: torch.device) -> dict | None:
+    """PSNR in dB on the validation scenes from the true image before, and of that image unchanged."""
+    if not has_split(dataset, "val"):
+        return None
+    scores = []
+    for stack in load_stacks(dataset, split="val"):
+        before, truth = stack.images[previous_ev(ev)], stack.images[ev].astype(float)
+        inferred = to_uint8(infer_exposure(before, network, device=device))
+        errors = [np.square(image - truth).mean() for image in (before, inferred)]
+        scores.append(10 * np.log10(255**2 / np.maximum(errors, 1e-9)))
+    unchanged, ours = np.mean(scores, 0).round(3).tolist()
+    if ours < unchanged:
+        worse = f"{ours} dB on validation scenes, less than the unchanged image, {unchanged} dB"
+        print(f"warning: EV {ev:+d} has {worse}.", file=sys.stderr)
+    psnr = {"identity": unchanged, "deep_chain": ours}
+    return {"input": "true image before", "scenes": len(scores), "psnr_db": psnr}
 
 
-def _check_same(path: Path, facts: dict) -> None:
-    """Raise if finished weights were trained in another way than is asked for now."""
-    from replication.weights import read_safetensors
+def run_recipe(
+    path: str | Path, output: str | Path, *, dataset=None, jobs: int = 1, device=None
+) -> dict[int, Path]:
+    """Train all subnetworks of a recipe file: EV -> weights file in `output`; resumes.
 
-    metadata = read_safetensors(path)[1]
-    for key, value in facts.items():
-        if json.loads(metadata.get(key, "null")) != value:
-            raise ReplicationError(
-                f"{path} was trained with another {key}, {metadata.get(key, 'unknown')}; "
-                "choose another folder."
-            )
+    Args:
+        path: YAML with ``dataset`` and ``stages``, a list. Each stage has ``evs``, a list of lists
+            (several EVs in a list are trained as a chain), ``inputs``, true or inferred (by the
+            subnetworks before), and keys of :class:`Recipe`. It starts from the stage before, if it can.
+        output: Folder for the weights and one folder per stage. `dataset`: instead of the file's.
+        jobs: Processes that share the lists of a stage, each on its own GPU where there are several.
+    """
+    if jobs < 1:
+        raise ReplicationError(f"The number of jobs must be positive, not {jobs}.")
+    named, stages = _read_recipe(path)
+    newest, before, gpus = {}, None, torch.cuda.device_count()
+    for number, (groups, inferred, recipe) in enumerate(stages, 1):
+        folder, workers, tasks = Path(output) / f"stage{number}", min(jobs, len(groups)), []
+        for index, evs in enumerate(groups):
+            own_gpu = gpus > 1 and device in (None, "cuda")
+            options = recipe | {"mode": "chained" if len(evs) > 1 else "teacher"}
+            options |= {"dataset": dataset or named, "threads": max(1, usable_cores() // workers)}
+            options["device"] = f"cuda:{index % gpus}" if own_gpu else device
+            options["init"] = before if newest.keys() >= set(evs) else None
+            options["inferred_from"] = before if inferred else None
+            place = folder / "".join(f"ev{ev:+d}" for ev in evs)
+            tasks.append(functools.partial(train_subnetworks, evs, place, **options))
+        if workers == 1:
+            done = [task() for task in tasks]
+        else:
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+                done = [future.result() for future in [pool.submit(task) for task in tasks]]
+        newest, before = functools.reduce(dict.__or__, done, newest), folder
+        for ev, target in ((ev, target) for ev in newest for target in (folder, output)):
+            with atomic_path(weights_path(ev, target)) as temporary:
+                shutil.copyfile(newest[ev], temporary)
+    return {ev: weights_path(ev, output) for ev in newest}
 
 
-def run_recipe(path, output, *, dataset=None, jobs=1, device=None):
-    """Stand-in: trains the six subnetworks by the single stage {patches, …} of a YAML file."""
-    recipe = yaml.safe_load(Path(path).read_text())
-    data = recipe.pop("dataset", "hdrps") if dataset is None else dataset
-    options = recipe.get("stages", [{}])[0]
-    keep = {key: value for key, value in options.items() if key in Recipe.__dataclass_fields__}
-    made = {}
-    for ev in (1, 2, 3, -1, -2, -3):
-        made |= train_subnetworks([ev], output, dataset=data, device=device, **keep)
-        (Path(output) / "log.csv").unlink(missing_ok=True)
-    return made
+def _read_recipe(path: str | Path) -> tuple[str, list[tuple[list, bool, dict]]]:
+    """Data set, and of each stage the lists of EVs, whether inputs are inferred, and the recipe."""
+    try:
+        content, stages, trained = yaml.safe_load(Path(path).read_text("utf-8")), [], []
+        if unknown := sorted(content.keys() - {"dataset", "stages"}):
+            raise ReplicationError(f"unknown key {unknown[0]!r}; known are dataset and stages.")
+        for stage in map(dict, content["stages"]):
+            groups, inputs = stage.pop("evs"), stage.pop("inputs", True)
+            if inputs not in (True, "true", "inferred"):
+                raise ReplicationError(f"inputs are true or inferred, not {inputs!r}.")
+            trained += [ev for evs in groups for ev in evs]
+            chain_evs(trained)
+            Recipe.of(stage)
+            stages.append((groups, inputs == "inferred", stage))
+        return content["dataset"], stages
+    except ReplicationError as error:
+        raise ReplicationError(f"{path}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ReplicationError(f"{path} is no training recipe: {error!r}.") from error

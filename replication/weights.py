@@ -77,7 +77,7 @@ def _parsed(text: str) -> object:
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load a state; ReplicationError names the first tensor that differs in name or shape or is not finite."""
+    """Load a state; ReplicationError names the first tensor that does not fit or is not finite."""
     expected = module.state_dict()
     wrong = sorted(set(expected) ^ set(state)) or [
         key for key in expected if expected[key].shape != state[key].shape

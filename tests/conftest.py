@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from replication.model import DeepChain, MPReLU, SubNetwork
+from replication.model import DeepChain
 from replication.train import seeded
 from replication.weights import save_weights, weights_path
 
@@ -31,25 +30,6 @@ def randomise_norms(network: nn.Module, seed: int = 0) -> nn.Module:
             ):
                 tensor.uniform_(low, high, generator=generator)
     return network
-
-
-def plain(network: SubNetwork, x: torch.Tensor) -> torch.Tensor:
-    """What a subnetwork computes, by torch's own layers one after the other (Section 4.2)."""
-
-    def block(layers, hidden):
-        convolution, norm, activation = layers
-        hidden = nn.BatchNorm2d.forward(norm, convolution(hidden))
-        if isinstance(activation, MPReLU):
-            return -F.prelu(-hidden, activation.weight)
-        return F.prelu(hidden, activation.weight)
-
-    skips, hidden = [], x
-    for layers in network.features:
-        hidden = block(layers, hidden)
-        skips.append(hidden)
-    joined = torch.cat(skips, 1)
-    paths = block(network.r1, joined), block(network.r3, block(network.r2, joined))
-    return x + torch.tanh(network.r4(torch.cat(paths, 1)))
 
 
 @pytest.fixture(scope="session")

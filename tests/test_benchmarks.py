@@ -3,8 +3,6 @@
 Without ``--benchmark-only`` each runs small, which only shows that it works. Nothing asserts a time.
 """
 
-import functools
-
 import cv2
 import numpy as np
 import pytest
@@ -16,17 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.data.camera import VirtualCamera
-from replication.fast import InferenceNetwork
-from replication.hdr import debevec, reinhard
+from replication.fast import for_training
+from replication.hdr import reinhard
 from replication.images import to_uint8
 from replication.metrics.drim import drim
 from replication.metrics.hdrvdp2 import hdrvdp2
-from replication.model import MPReLU, PReLU, SubNetwork
+from replication.model import SubNetwork
 from replication.paper import EVS, IMAGE_SIZE
 from replication.provenance import usable_cores
-from replication.reconstruct import infer_exposure, infer_stack
+from replication.reconstruct import infer_stack, merge_stack
 from replication.train import chain_losses, seeded
-from tests.conftest import plain
 
 pytestmark = pytest.mark.benchmark(group="benchmarks")
 PRECISIONS = ("float32", "bfloat16")
@@ -58,24 +55,6 @@ def frames(radiance):
     return VirtualCamera().stack(radiance)
 
 
-@pytest.fixture(scope="module")
-def patches(full):
-    count, size = (16, 64) if full else (2, 16)
-    generator = torch.Generator().manual_seed(0)
-    return {
-        ev: torch.rand(count, 3, size, size, generator=generator).to(
-            memory_format=torch.channels_last
-        )
-        for ev in (0, 1, -1)
-    }
-
-
-def test_infer_one_exposure(benchmark, chain, frames):
-    network = InferenceNetwork(chain[1])
-    image = benchmark.pedantic(infer_exposure, (frames[0], network), rounds=3, warmup_rounds=1)
-    assert image.shape == frames[0].shape
-
-
 def test_infer_stack(benchmark, chain, frames):
     stack = benchmark.pedantic(
         infer_stack, (frames[0], chain), {"device": "cpu"}, rounds=2, warmup_rounds=1
@@ -84,13 +63,7 @@ def test_infer_stack(benchmark, chain, frames):
 
 
 def test_response_and_merge_of_seven_frames(benchmark, frames):
-    times = [2.0**ev for ev in frames]
-
-    def merge():
-        images = list(frames.values())
-        return debevec.merge(images, times, debevec.estimate_response(images, times))
-
-    hdr = benchmark.pedantic(merge, rounds=5, warmup_rounds=1)
+    hdr = benchmark.pedantic(merge_stack, (frames,), rounds=5, warmup_rounds=1)
     assert hdr.shape == frames[0].shape
 
 
@@ -99,22 +72,7 @@ def test_reinhard_global(benchmark, radiance):
     assert picture.shape == radiance.shape
 
 
-@pytest.mark.parametrize(("activation", "ev"), [("prelu", 1), ("mprelu", -1)])
-def test_training_step(benchmark, patches, activation, ev):
-    network = seeded(lambda: SubNetwork(activation), 0).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss = chain_losses({ev: network}, patches, "teacher")[0]
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    assert np.isfinite(benchmark.pedantic(step, rounds=8, warmup_rounds=2))
-
-
-# Training, as results/reference/BENCHMARK.md tells it: "plain" is torch's own layers one by one.
+# Training as in results/reference/BENCHMARK.md: "plain" is the network as the paper draws it.
 
 
 class Traffic(TorchDispatchMode):
@@ -130,26 +88,25 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-def training_step(way, precision, batch, size, activation="prelu", frozen=False):
+def training_step(way, precision, batch, size, frozen=False):
     """A function that does one step of training, loss and update included."""
     form = torch.contiguous_format if way == "paper" else torch.channels_last
-    network = seeded(lambda: SubNetwork(activation), 0).to(memory_format=form)
+    network = seeded(lambda: SubNetwork(), 0).to(memory_format=form)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.train(not frozen)
-    ev = 1 if activation == "prelu" else -1
     generator = torch.Generator().manual_seed(0)
     images = {
         one: torch.rand(batch, 3, size, size, generator=generator).to(memory_format=form)
-        for one in (0, ev)
+        for one in (0, 1)
     }
-    called = network if way == "ours" else functools.partial(plain, network)
+    called = for_training(network) if way == "ours" else network
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
     optimizer = torch.optim.Adam(network.parameters(), fused=way == "ours")
 
     def step():
         with autocast:
-            parts = chain_losses({ev: called}, images, "teacher")
+            parts = chain_losses({1: called}, images, "teacher")
         optimizer.zero_grad(set_to_none=True)
         parts[0].backward()
         optimizer.step()
@@ -212,8 +169,7 @@ def test_training_speed(benchmark, full, capsys, way, frozen, threads):
 @pytest.mark.parametrize("what", ["memory", *PRECISIONS])
 def test_ceiling(benchmark, full, capsys, what, threads):
     """The machine's: a = b + 2 c on arrays too large for any cache but the last, and a product."""
-    if full:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads if full else 1)
     if what == "memory":
         a, b, c = torch.rand(3, 2**26 if full else 16)
         cost, unit = 3 * a.numel() * 4, "GB/s"
@@ -228,21 +184,6 @@ def test_ceiling(benchmark, full, capsys, what, threads):
         with capsys.disabled():
             speed = cost / benchmark.stats.stats.median / 1e9
             print(f"\nceiling {what}, {threads} threads: {speed:.0f} {unit}")
-
-
-@pytest.mark.parametrize("activation", [nn.PReLU, PReLU, MPReLU])
-def test_activation_forward_and_backward(benchmark, full, activation):
-    size = (16, 32, 64, 64) if full else (2, 4, 8, 8)
-    x = torch.randn(size).to(memory_format=torch.channels_last).requires_grad_()
-    grad = torch.randn(size).to(memory_format=torch.channels_last)
-    module = activation()
-
-    def both():
-        x.grad = module.weight.grad = None
-        module(x).backward(grad)
-        return x.grad
-
-    assert benchmark.pedantic(both, rounds=30, warmup_rounds=5).shape == size
 
 
 # The originals' seconds per megapixel under GNU Octave stand in results/reference/BENCHMARK.md.
@@ -263,16 +204,12 @@ def comparison_pair(full):
 @pytest.mark.parametrize("encoding", ["rgb-bt.709", "luminance"])
 def test_hdrvdp2(benchmark, comparison_pair, encoding, dtype):
     pair = [image if encoding == "rgb-bt.709" else image[..., 1] for image in comparison_pair]
-    options = {"dtype": dtype}
-    result = benchmark.pedantic(
-        hdrvdp2, (*pair, encoding, 33.5), options, rounds=3, warmup_rounds=1
-    )
+    result = benchmark.pedantic(hdrvdp2, (*pair, encoding, 33.5), {"dtype": dtype}, rounds=3)
     assert result.Q < 100
 
 
 def test_drim(benchmark, comparison_pair):
-    arguments = (*comparison_pair, "rgb-bt.709", 33.5)
-    result = benchmark.pedantic(drim, arguments, rounds=3, warmup_rounds=1)
+    result = benchmark.pedantic(drim, (*comparison_pair, "rgb-bt.709", 33.5), rounds=3)
     assert result.P_loss.shape == comparison_pair[0].shape[:2]
 
 

@@ -1,15 +1,22 @@
-"""Whole image, tiles and patches against each other and against the network itself."""
+"""Whole image, tiles and patches against each other and the network itself; photos to files."""
+
+import io as text_io
+import os
+import sys
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from replication.fast import InferenceNetwork
+from replication import reconstruct as module
 from replication.files import ReplicationError
+from replication.hdr import io, reinhard
 from replication.images import to_uint8
-from replication.model import DeepChain
+from replication.model import DeepChain, ShallowNetwork, SubNetwork
 from replication.paper import EVS
 from replication.reconstruct import (
+    convert,
     infer_exposure,
     infer_stack,
     load_chain,
@@ -19,8 +26,12 @@ from replication.reconstruct import (
 from replication.weights import save_weights, weights_path
 
 
+def noise(*size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
 def plainly(network, image):
-    """The definition: the subnetwork on the whole image, clamped."""
+    """The definition: the network on the whole image, clamped."""
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         return network(x).clamp(0, 1)[0].permute(1, 2, 0).numpy()
@@ -29,25 +40,23 @@ def plainly(network, image):
 @pytest.mark.parametrize("ev", [1, -1])
 @pytest.mark.parametrize(("size", "tile"), [((150, 97), 32), ((81, 200), 50), ((10, 90), 64)])
 def test_tiles_equal_the_whole_image(chain, ev, size, tile):
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    network = InferenceNetwork(chain[ev])
-    whole = infer_exposure(image, network, method="whole")
+    image = noise(*size)
+    whole = infer_exposure(image, chain[ev], method="whole")
     np.testing.assert_allclose(whole, plainly(chain[ev], image), atol=1e-5)
-    tiled = infer_exposure(image, network, method="tiled", tile=tile)
+    tiled = infer_exposure(image, chain[ev], method="tiled", tile=tile)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
 def test_a_smaller_overlap_would_not_do(chain, monkeypatch):
-    image = np.random.default_rng(0).integers(0, 256, (150, 97, 3), np.uint8)
-    network = InferenceNetwork(chain[1])
-    monkeypatch.setattr("replication.reconstruct.OVERLAP", 24)
-    tiled = infer_exposure(image, network, method="tiled", tile=32)
-    assert np.abs(tiled - infer_exposure(image, network, method="whole")).max() > 1e-4
+    image = noise(150, 97)
+    monkeypatch.setattr(module, "OVERLAP", 24)
+    tiled = infer_exposure(image, chain[1], method="tiled", tile=32)
+    assert np.abs(tiled - infer_exposure(image, chain[1], method="whole")).max() > 1e-4
 
 
 def test_patches_average_the_overlapping_patches(chain):
-    image = np.random.default_rng(1).integers(0, 256, (64, 70, 3), np.uint8)
-    inferred = infer_exposure(image, InferenceNetwork(chain[1]), method="patches", stride=6)
+    image = noise(64, 70)
+    inferred = infer_exposure(image, chain[1], method="patches", stride=6)
     left, right = (plainly(chain[1], image[:, at : at + 64]) for at in (0, 6))
     np.testing.assert_allclose(inferred[:, :6], left[:, :6], atol=1e-5)
     np.testing.assert_allclose(inferred[:, 64:], right[:, 58:], atol=1e-5)
@@ -57,31 +66,43 @@ def test_patches_average_the_overlapping_patches(chain):
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (65, 63)])
 @pytest.mark.parametrize("method", ["tiled", "whole", "patches"])
 def test_any_size(chain, size, method):
-    image = np.full((*size, 3), 100, np.uint8)
-    network = InferenceNetwork(chain[-1])
-    inferred = infer_exposure(image, network, method=method, stride=30)
-    assert inferred.shape == (*size, 3)
-    assert inferred.dtype == np.float32
+    inferred = infer_exposure(np.full((*size, 3), 100, np.uint8), chain[-1], method=method)
+    assert (inferred.shape, inferred.dtype) == ((*size, 3), np.float32)
     assert np.isfinite(inferred).all()
+
+
+def test_any_network_infers_on_the_device_a_tile_at_a_time_and_stays_as_it_is():
+    """On torch's meta device no value comes back, so the copy that would fetch it must fail."""
+    network, image = ShallowNetwork(filters=4), noise(70, 50)
+    tiled = infer_exposure(image, network, tile=30, device="cpu")
+    np.testing.assert_allclose(tiled, plainly(network, image), atol=1e-5)
+    assert network.training
+    quick = module._Tiled(network, tile=30, device="cpu")
+    quick.device = torch.device("meta")
+    quick.network.to("meta")
+    with pytest.raises(NotImplementedError, match="meta"):
+        quick(torch.zeros(1, 3, 70, 50))
 
 
 def test_stack_is_the_chain_on_8_bit_images(chain, photo):
     stack = infer_stack(photo, chain)
     assert list(stack) == sorted((*EVS, 0))
-    assert stack[0] is photo or np.array_equal(stack[0], photo)
-    by_hand = photo
-    for ev in (1, 2, 3):
-        by_hand = to_uint8(plainly(chain[ev], by_hand))
-        difference = np.abs(by_hand.astype(int) - stack[ev])
-        assert difference.max() <= 1  # a rounding at .5 may fall either way
-        assert (difference > 0).mean() < 1e-3
-        by_hand = stack[ev]
+    assert np.array_equal(stack[0], photo)
+    x = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        truth = chain(x)
+    for ev, image in truth.items():
+        image = to_uint8(image[0].permute(1, 2, 0).numpy())
+        before = stack[ev - 1 if ev > 0 else ev + 1]
+        for expected in (image, to_uint8(plainly(chain[ev], before))):
+            difference = np.abs(expected.astype(int) - stack[ev])
+            assert difference.max() <= 1  # a rounding at .5 may fall either way
+            assert (difference > 0).mean() < 1e-3
 
 
 def test_reconstruct_merges_the_stack(chain, photo):
     hdr = reconstruct(photo, chain)
-    assert hdr.dtype == np.float32
-    assert hdr.shape == photo.shape
+    assert (hdr.dtype, hdr.shape) == (np.float32, photo.shape)
     assert np.isfinite(hdr).all()
     np.testing.assert_array_equal(hdr, merge_stack(infer_stack(photo, chain)))
 
@@ -94,13 +115,18 @@ def test_load_chain_finds_weights_and_further_evs(weights_folder, tmp_path):
     for ev in longer.evs:
         save_weights(longer[ev], weights_path(ev, tmp_path), {"ev": ev})
     assert load_chain(tmp_path).evs == longer.evs
+    save_weights(longer[4], weights_path(4, tmp_path), {"ev": 3})
+    with pytest.raises(ReplicationError, match=r"ev\+4\.safetensors is for the ev 3, not 4"):
+        load_chain(tmp_path)
+    save_weights(SubNetwork("relu"), weights_path(4, tmp_path), {"ev": 4, "activation": "relu"})
+    with pytest.raises(ReplicationError, match="is for the activation relu, not prelu"):
+        load_chain(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         (np.zeros((4, 4), np.uint8), r"RGB array \(H, W, 3\), not \(4, 4\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"not \(4, 4, 4\)"),
         (np.zeros((0, 4, 3), np.uint8), r"not \(0, 4, 3\)"),
         (np.zeros((4, 4, 3), np.float32), "uint8 in 0..255, not float32"),
         ("photo.jpg", "not str"),
@@ -116,7 +142,123 @@ def test_bad_options_are_refused(chain, photo, tmp_path):
         infer_stack(photo, chain, method="fast")
     with pytest.raises(ReplicationError, match="must be positive"):
         infer_stack(photo, chain, tile=0)
+    with pytest.raises(ReplicationError, match="Unknown device 'abacus'"):
+        infer_stack(photo, chain, device="abacus")
     with pytest.raises(ReplicationError, match=r"No weights folder at .*none"):
         load_chain(tmp_path / "none")
     with pytest.raises(ReplicationError, match=r"No weights at .*ev\+1"):
         load_chain(tmp_path)
+
+
+# ------------------------------------------------------------------------------------ convert
+
+
+def save(path, image):
+    Image.fromarray(image).save(path)
+    return path
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def results_of(name):
+    frames = [f"{name}_stack/ev{ev:+d}.png" for ev in (0, *EVS)]
+    return sorted([f"{name}.hdr", f"{name}.exr", f"{name}_tonemapped.png", *frames])
+
+
+def test_convert_writes_what_the_package_computes(tmp_path, weights_folder, chain, capsys):
+    photo = save(tmp_path / "a.png", noise(30, 41))
+    output = tmp_path / "new" / "results"
+    for seed in (1, 0):  # earlier results are replaced
+        save(photo, noise(30, 41, seed=seed))
+        convert([photo], output, weights=weights_folder, tile=16)
+    stack = infer_stack(noise(30, 41), chain, tile=16)
+    hdr = merge_stack(stack)
+    assert files(output) == results_of("a")
+    for ev, image in stack.items():
+        frame = io.read_image(output / "a_stack" / f"ev{ev:+d}.png")
+        np.testing.assert_array_equal(frame, image)
+    np.testing.assert_array_equal(io.read_hdr(output / "a.exr"), hdr)
+    tone_mapped = io.read_image(output / "a_tonemapped.png")
+    np.testing.assert_array_equal(tone_mapped, np.rint(255 * reinhard.tone_map(hdr)))
+    said = f"a: {output}/a.hdr, .exr, _tonemapped.png, _stack/\n"
+    assert capsys.readouterr().out == 2 * said
+
+
+def test_without_a_photo_the_built_in_one_is_converted(tmp_path, weights_folder, monkeypatch):
+    monkeypatch.setattr(module, "coffee", lambda: noise(8, 9))
+    convert([], tmp_path, weights=weights_folder)
+    assert files(tmp_path) == results_of("coffee")
+
+
+def test_a_photo_that_fails_does_not_stop_the_others(tmp_path, weights_folder, monkeypatch, capsys):
+    photos = [save(tmp_path / f"{name}.png", noise(12, 9)) for name in ("a", "b", "c", "Café 2.v2")]
+    (tmp_path / "bad.jpg").write_text("no picture")
+    infer, calls = module.infer_stack, []
+
+    def starved(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError
+        if len(calls) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return infer(*arguments, **options)
+
+    monkeypatch.setattr(module, "infer_stack", starved)
+    output = tmp_path / "results"
+    with pytest.raises(ReplicationError) as error:
+        convert([tmp_path / "bad.jpg", *photos], output, weights=weights_folder)
+    for part in ("3 of 5", "bad.jpg", f"{photos[1]} needs more memory", f"{photos[2]} needs more"):
+        assert part in str(error.value)
+    assert files(output) == sorted(results_of("a") + results_of("Café 2.v2"))
+    assert "b: not converted" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names of bytes")
+def test_names_beyond_utf_8_and_a_terminal_of_ascii(tmp_path, weights_folder, monkeypatch):
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / f"{name}.png").write_bytes(save(tmp_path / "x.png", noise(8, 9)).read_bytes())
+    photos = [tmp_path / f"{name}.png", save(tmp_path / "é.png", noise(8, 9))]
+    output = text_io.TextIOWrapper(text_io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    convert(photos, tmp_path / "results", weights=weights_folder)
+    output.flush()
+    assert output.buffer.getvalue().startswith(b"caf\\udce9: ")
+    for one in (name, "é"):
+        assert (tmp_path / "results" / f"{one}.hdr").is_file()
+        assert len(list((tmp_path / "results" / f"{one}_stack").iterdir())) == 7
+
+
+def test_a_black_photo_stays_black(tmp_path, chain):
+    stack = infer_stack(np.zeros((9, 12, 3), np.uint8), chain)
+    hdr = merge_stack(stack)
+    assert not hdr.any()
+    assert not reinhard.tone_map(hdr).any()
+
+
+def test_bad_orders_are_refused(tmp_path, weights_folder):
+    a, b = tmp_path / "1" / "a.png", tmp_path / "2" / "a.png"
+    with pytest.raises(ReplicationError, match="Two photos are named 'a'"):
+        convert([a, b], tmp_path / "out", weights=weights_folder)
+    with pytest.raises(ReplicationError, match="output folder is empty"):
+        convert([a], "", weights=weights_folder)
+    save(tmp_path / "file.png", noise(3, 4))
+    with pytest.raises(ReplicationError, match="is not a folder"):
+        convert([a], tmp_path / "file.png", weights=weights_folder)
+
+
+def test_an_interrupt_leaves_nothing_half_written(tmp_path, weights_folder, monkeypatch):
+    photos = [save(tmp_path / f"{name}.png", noise(12, 9)) for name in "ab"]
+    write, calls = io.write_png, []
+
+    def interrupted(path, image):
+        calls.append(path)
+        if len(calls) == 12:  # eight pictures a photo
+            raise KeyboardInterrupt
+        write(path, image)
+
+    monkeypatch.setattr(io, "write_png", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(photos, tmp_path / "results", weights=weights_folder)
+    assert files(tmp_path / "results") == results_of("a")
