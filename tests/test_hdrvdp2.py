@@ -374,8 +374,9 @@ def test_black_is_allowed_and_inputs_stay_unchanged():
     np.testing.assert_array_equal((test, reference), before)
     holed, filled = test.copy(), test.copy()
     holed[3, 4], filled[3, 4] = np.nan, 1e-5  # as the original does (D30)
-    assert hdrvdp2(holed, reference, "rgb-bt.709", 30).Q == pytest.approx(
-        hdrvdp2(filled, reference, "rgb-bt.709", 30).Q, rel=1e-6
+    assert (
+        pytest.approx(hdrvdp2(filled, reference, "rgb-bt.709", 30).Q, rel=1e-6)
+        == hdrvdp2(holed, reference, "rgb-bt.709", 30).Q
     )
     with pytest.warns(UserWarning, match="absolute luminance"):
         assert pytest.approx(100) == hdrvdp2(0 * test, 0 * test, "rgb-bt.709", 30).Q
