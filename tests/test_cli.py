@@ -110,10 +110,10 @@ def test_compare_prints_every_score_with_its_protocol(tmp_path, capsys):
             "reconstruct.convert",
             {"tile": 512, "device": "cuda:1"},
         ),
-        (["train", "--ev", "1", "-o", "out"], "train.train_subnetworks", {"device": "cuda:1"}),
+        (["train", "--ev", "1", "-o", "out"], "recipes.train_subnetworks", {"device": "cuda:1"}),
         (
             ["train", "--recipe", "r.yaml", "--jobs", "2", "-o", "out"],
-            "train.run_recipe",
+            "recipes.run_recipe",
             {"dataset": None, "jobs": 2, "device": "cuda:1"},
         ),
         (["ablate", "table2", "-o", "out"], "evaluation.ablation.run_study", {"device": "cuda:1"}),
