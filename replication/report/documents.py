@@ -14,7 +14,6 @@ from replication.files import REFERENCE, RESULTS, ROOT, ReplicationError, atomic
 from replication.model import DeepChain
 from replication.reconstruct import load_chain
 from replication.report import claims, tables
-from replication.report.drawings import residual_frame
 from replication.report.tables import DATASET_NAMES, METRIC_LABELS, REAL, markdown_table
 from replication.weights import WEIGHTS, chain_hash
 
@@ -80,7 +79,7 @@ def _blocks() -> dict[tuple[Path, str], str]:
     basic, hdrps = ("identity", "tone_curve", "deep_chain"), table5[table5["dataset"] == "hdrps"]
     short = table4[table4["dataset"].isin(REAL) & table4["method"].isin(basic)]
     photo_only = hdrps[~hdrps["method"].isin([*tables.USES_TRUTH, "deep_chain_faithful"])]
-    residuals = residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
+    residuals = tables.residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
     sensitivity = tables.ablation_frame(_read("sensitivity"), minus="reference")
     blocks = {(report, name): _section(name, _read(name), logs=True) for name in _SECTIONS}
     blocks |= {
