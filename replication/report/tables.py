@@ -183,56 +183,55 @@ def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -
         return tabulate(shown[names].astype(str), names, "plain", showindex=False, **options)
 
     first, *others = list(shown)
-    blocks = [[first, *others[:together]]]
-    for start in range(together, len(others), together):
-        group = others[start : start + together]
-        fits = len(text([*blocks[-1], *group]).partition("\n")[0]) <= width
-        blocks = [*blocks[:-1], [*blocks[-1], *group]] if fits else [*blocks, [first, *group]]
+    blocks = [[first]]
+    for start in range(0, len(others), together):
+        wider = [*blocks[-1], *others[start : start + together]]
+        if len(blocks[-1]) > 1 and text(wider).index("\n") > width:
+            blocks.append([first, *others[start : start + together]])
+        else:
+            blocks[-1] = wider
     return "\n\n".join(map(text, blocks))
+
+
+def by_dataset(
+    rows: pd.DataFrame, frame: Callable[[pd.DataFrame], pd.DataFrame]
+) -> list[tuple[str, pd.DataFrame]]:
+    """The name in words and the table of each data set in `rows`."""
+    return [(DATASET_NAMES.get(name, name), frame(part)) for name, part in rows.groupby("dataset")]
 
 
 def table4_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     """Table 4 of one data set: mean ± σ of a metric per method and EV, the paper's first."""
-    own, score = rows.groupby(["ev", "method"])[metric], _score(metric)
-    columns = {"minus tone curve, mean of EVs": gains(rows, metric)}
-    for ev, ours in own.agg(score).groupby(level="ev"):
+    columns: dict[str, Mapping] = {"minus tone curve, mean of EVs": gains(rows, metric)}
+    for ev, part in rows.groupby("ev"):
         theirs = score_text(paper.TABLE4[ev][metric], DECIMALS[metric])
-        columns[f"EV {ev:+d}"] = {"paper": theirs, **ours.droplevel("ev")}
+        columns[f"EV {ev:+d}"] = {"paper": theirs, **part.groupby("method")[metric].agg(_score)}
     return _table(columns, {"paper": "paper, on its own data", **METHOD_NAMES})
-
-
-def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 5 of one data set: tone-mapped PSNR and HDR-VDP-2's Q, mean ± σ, with 95 % intervals."""
-    columns: dict[str, Mapping[str, str]] = {}
-    for metric in ("psnr", "hdrvdp2_q"):
-        label, values = METRIC_LABELS[metric], rows.groupby("method")[metric]
-        theirs = {method: scores.get(metric) for method, scores in paper.TABLE5.items()}
-        columns |= {
-            f"{label}, minus tone curve": gains(rows, metric),
-            f"{label}, paper": {m: score_text(theirs.get(m), DECIMALS[metric]) for m in METHODS},
-            f"{label}, ours": values.agg(_score(metric)),
-            f"{label}, 95 % interval": values.agg(
-                lambda x, metric=metric: f"[{_span(mean_interval(x), metric, ', ')}]"
-            ),
-        }
-    return _table(columns, METHOD_NAMES)
 
 
 def table4_text(rows: pd.DataFrame, metric: str = "psnr") -> str:
     """Table 4 as plain text, one table for each data set."""
-    return _by_dataset(
-        rows, METRIC_LABELS[metric], lambda part: as_text(table4_frame(part, metric))
-    )
+    parts = by_dataset(rows, partial(table4_frame, metric=metric))
+    return "\n\n".join(f"{METRIC_LABELS[metric]}, {name}\n{as_text(one)}" for name, one in parts)
+
+
+def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 5 of one data set: tone-mapped PSNR and HDR-VDP-2's Q, mean ± σ, with 95 % intervals."""
+    columns: dict[str, Mapping] = {}
+    for metric in ("psnr", "hdrvdp2_q"):
+        label, values = METRIC_LABELS[metric], rows.groupby("method")[metric]
+        theirs = {m: one[metric] for m, one in paper.TABLE5.items() if metric in one}
+        theirs = {m: score_text(one, DECIMALS[metric]) for m, one in theirs.items()}
+        spans = {m: f"[{_span(mean_interval(one), metric, ', ')}]" for m, one in values}
+        columns |= {f"{label}, minus tone curve": gains(rows, metric), f"{label}, paper": theirs}
+        columns |= {f"{label}, ours": values.agg(_score), f"{label}, 95 % interval": spans}
+    return _table(columns, METHOD_NAMES)
 
 
 def table5_text(rows: pd.DataFrame) -> str:
     """Table 5 as plain text, one table for each data set."""
-    return _by_dataset(rows, "Table 5", lambda part: as_text(table5_frame(part), together=4))
-
-
-def _by_dataset(rows: pd.DataFrame, title: str, text: Callable[[pd.DataFrame], str]) -> str:
-    parts = [(DATASET_NAMES.get(name, name), text(part)) for name, part in rows.groupby("dataset")]
-    return "\n\n".join(f"{title}, {name}\n{part}" for name, part in parts)
+    parts = by_dataset(rows, table5_frame)
+    return "\n\n".join(f"Table 5, {name}\n{as_text(one, together=4)}" for name, one in parts)
 
 
 def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
@@ -274,18 +273,17 @@ def ablation_frame(rows: pd.DataFrame, metric="psnr", minus="tone_curve") -> pd.
 
     σ is over images, of each image's mean over the seeds; "seeds" are their lowest and highest mean.
     """
-    columns: dict[str, Mapping[str, str]] = {}
+    columns: dict[str, Mapping] = {}
     for ev in sorted(rows["ev"].unique(), key=abs):
         part, name = rows[rows["ev"] == ev], f"EV {ev:+d}"
         theirs = {m: PAPER_ABLATIONS.get((part["table"].iloc[0], ev, m)) for m in CONTENDERS}
         theirs = {m: score_text(one[metric], DECIMALS[metric]) for m, one in theirs.items() if one}
         seeds = part.groupby(["method", "seed"])[metric].mean().groupby("method")
+        spans = {m: _span((x.min(), x.max()), metric) for m, x in seeds if len(x) > 1}
         columns[f"{name} minus {ABLATION_NAMES[minus]}"] = gains(part, metric, minus)
         columns |= {f"{name}, paper": theirs} if theirs else {}
-        columns[name] = per_image(part, metric).groupby("method").agg(_score(metric))
-        columns[f"{name}, seeds"] = seeds.agg(
-            lambda x: "–" if len(x) == 1 else _span((x.min(), x.max()), metric)
-        )
+        columns[name] = per_image(part, metric).groupby("method").agg(_score)
+        columns[f"{name}, seeds"] = spans
     return _table(columns, ABLATION_NAMES, "contender")
 
 
@@ -301,17 +299,16 @@ def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def _table(
-    columns: Mapping[str, Mapping[str, str]], names: Mapping[str, str], title: str = "method"
-) -> pd.DataFrame:
-    """Texts by column and method as a table: a line for each of `names` that has an own value."""
-    own = {key for name, one in columns.items() if not name.endswith("paper") for key in one.keys()}
-    table = pd.DataFrame(columns).reindex([name for name in names if name in own]).fillna("–")
-    return table.rename(names).rename_axis(title).reset_index()
+def _table(columns: Mapping[str, Mapping], names: Mapping, title: str = "method") -> pd.DataFrame:
+    """Texts by column and method as a table: a line for each of `names` with a value that is ours."""
+    ours = [set(pd.Series(one).index) for name, one in columns.items() if "paper" not in name]
+    table = pd.DataFrame(columns).reindex([name for name in names if name in set().union(*ours)])
+    return table.fillna("–").rename(names).rename_axis(title).reset_index()
 
 
-def _score(metric: str) -> Callable[[pd.Series], str]:
-    return lambda values: score_text((values.mean(), values.std()), DECIMALS[metric])
+def _score(values: pd.Series) -> str:
+    """``mean ± σ`` of a column of the rows."""
+    return score_text((values.mean(), values.std()), DECIMALS[values.name])
 
 
 def _span(pair: tuple[float, float], metric: str, between: str = " … ") -> str:
