@@ -40,7 +40,7 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from replication.train import run_recipe, train_subnetworks
+    from replication.recipes import run_recipe, train_subnetworks
     from replication.weights import weights_path
 
     given = {key: one for key, one in _options(args, RECIPE_OPTIONS).items() if one is not None}

@@ -132,7 +132,10 @@ class DeepChain(nn.Module):
 
 
 class ShallowNetwork(nn.Module):
-    """Three convolutions, three deconvolutions, skips, with `skip` from input to output, too [22]."""
+    """Three convolutions, three deconvolutions, skip connections [22] (Table 2; DEVIATIONS D6).
+
+    `skip`: whether the input is added to the output as well, which the paper does not mention.
+    """
 
     def __init__(self, channels: int = 3, filters: int = 64, *, skip: bool = True) -> None:
         super().__init__()

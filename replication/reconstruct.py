@@ -29,8 +29,7 @@ BUILT_IN_PHOTO = "coffee"  # a cup of coffee by Rachel Michetti (CC0), part of s
 def load_chain(weights: str | Path | None = None) -> DeepChain:
     """Load a trained chain on the CPU, in evaluation mode; its `metadata` are EV -> those of the file.
 
-    `weights` is a folder with ``ev+1.safetensors`` …, at least ±1, ±2, ±3, by default the shipped one.
-    ReplicationError if it or a file is missing, unreadable, or of another network or EV.
+    `weights` is a folder with ``ev+1.safetensors`` …, at least ±1, ±2, ±3; by default the shipped one.
     """
     folder = WEIGHTS if weights is None else Path(weights)
     if not folder.is_dir():
@@ -89,10 +88,9 @@ def infer_exposure(image: np.ndarray, network: nn.Module, **options) -> np.ndarr
     Args:
         image: uint8 ``(H, W, 3)`` RGB, any size.
         network: A subnetwork, or another module for ``(1, 3, H, W)``; it stays as it is.
-        **options: `method`: ``"whole"``, the image at once; ``"tiled"`` (default), tiles of `tile` (512)
-            pixels with 34 of overlap, equal to it within 1e-5 in bounded memory; or ``"patches"``, the
-            paper's 64×64 patches at `stride` (10; the paper's is 1), averaged (D11). `device`: cpu,
-            cuda or cuda:N, by default a GPU where there is one.
+        **options: `method`: ``"whole"``; ``"tiled"`` (default), parts of `tile` (512) pixels with 34 of
+            overlap, equal to it within 1e-5; or ``"patches"`` of 64×64 at `stride` (10; the paper's is
+            1), averaged (D11). `device`: cpu, cuda or cuda:N, by default a GPU where there is one.
     """
     with torch.inference_mode(), full_precision():
         return _Tiled(network, **options)(_batch(image))[0].permute(1, 2, 0).numpy()
@@ -106,8 +104,7 @@ def infer_stack(
     `ldr`, uint8 ``(H, W, 3)`` RGB, is EV 0; `chain` are by default the shipped weights; `progress` is
     called with each EV when it is done; `options` are those of :func:`infer_exposure`.
     """
-    images = {0: check_photo(ldr)}
-    chain = load_chain() if chain is None else chain
+    images, chain = {0: check_photo(ldr)}, chain or load_chain()
     with torch.device("meta"):
         quick = DeepChain(chain.evs).eval()  # only its shape: quick subnetworks replace its own
     for ev in chain.evs:
@@ -121,11 +118,7 @@ def infer_stack(
 
 
 def merge_stack(images: dict[int, np.ndarray]) -> np.ndarray:
-    """Merge a stack, EV -> uint8 ``(H, W, 3)``, by Debevec's method (Sections 4.5 and 6.2).
-
-    Returns:
-        float32 ``(H, W, 3)`` linear RGB, relative radiance (exposure times are 2^EV).
-    """
+    """Merge a stack, EV -> uint8, by Debevec's method, to float32 linear RGB (Sections 4.5, 6.2)."""
     if 0 in images and not images[0].any():  # no light: the other exposures say nothing
         return np.zeros(images[0].shape, np.float32)
     evs = sorted(images)

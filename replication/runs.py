@@ -39,8 +39,8 @@ from replication.execute import INJECTED, Task, execute, own_cells, read_noteboo
 from replication.fast import choose_device
 from replication.files import NOTEBOOKS, RESULTS, ReplicationError, sha256_file, write_json
 from replication.provenance import provenance
+from replication.recipes import run_recipe
 from replication.reconstruct import load_chain
-from replication.train import run_recipe
 from replication.weights import WEIGHTS, chain_hash
 
 

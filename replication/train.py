@@ -1,4 +1,4 @@
-"""Training: the losses of Eq. 3 and 4, one resumable loop, and the recipe of the shipped weights.
+"""Training (Section 4.3): the recipe, the losses of Eq. 3 and 4, and one resumable loop.
 
 Order and flips of the patches follow from (seed, epoch), so a resumed run equals an uninterrupted one,
 bitwise on a CPU. Under torchrun each process takes its share of every batch (DistributedDataParallel);
@@ -12,35 +12,24 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
-from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from replication import weights
 from replication.data.patches import PatchSet
-from replication.data.stacks import dataset_hash, has_split, load_stacks
-from replication.fast import choose_device, for_training, has_bfloat16
-from replication.files import ReplicationError, atomic_path, check_folder, locked, sha256_file
-from replication.images import to_uint8
-from replication.model import SubNetwork, activation_for, chain_evs, previous_ev
+from replication.fast import for_training, has_bfloat16
+from replication.files import ReplicationError, atomic_path, check_folder, locked
+from replication.model import previous_ev
 from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, PATCHES, TV_WEIGHT
-from replication.provenance import code_version, usable_cores
-from replication.reconstruct import infer_exposure
-from replication.weights import weights_path
 
 LOG_COLUMNS = ("step", "patches", "epoch", "loss", "pixel", "tv", "learning_rate", "patches_per_s")
 _CHOICES = {"mode": ("teacher", "chained"), "schedule": ("constant", "cosine"), "norm": (1, 2)}
@@ -146,11 +135,7 @@ def loss(inferred: Tensor, target: Tensor, tv_weight=TV_WEIGHT, norm=1) -> tuple
 
 
 def chain_losses(
-    networks: dict[int, nn.Module],
-    images: dict[int, Tensor],
-    mode: str,
-    tv_weight=TV_WEIGHT,
-    norm=1,
+    networks: dict[int, nn.Module], images: dict[int, Tensor], mode, tv_weight=TV_WEIGHT, norm=1
 ) -> Tensor:
     """The three values of :func:`loss`, ``(3,)``, summed over the exposures in the order of the chain.
 
@@ -190,18 +175,18 @@ def _draw(count: int, recipe: Recipe, step: int) -> tuple[Tensor, Tensor | None]
     for epoch in range(first // count, (last - 1) // count + 1):
         here = slice(max(first - epoch * count, 0), last - epoch * count)
         parts.append([values[here] for values in _epoch(count, recipe.seed, epoch)])
-    rank, size = _process()
+    rank, size = process()
     order, flips = (torch.cat(part).chunk(size)[rank] for part in zip(*parts, strict=True))
     return order, flips if recipe.flips else None
 
 
-def _process() -> tuple[int, int]:
+def process() -> tuple[int, int]:
     """Number of this process, and how many train together."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 @contextmanager
-def _group(device: torch.device) -> Iterator[torch.device]:
+def joined_processes(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, if it did; gives this process's device."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield device
@@ -251,7 +236,7 @@ def train(
             cannot be written or holds another training, or the processes cannot share the batch.
     """
     folder, recipe = check_folder(folder), recipe.on(patches.device)
-    rank, size = _process()
+    rank, size = process()
     if recipe.batch_size % size:
         batch = f"A batch of {recipe.batch_size}"
         raise ReplicationError(f"{batch} cannot be shared equally by {size} processes.")
@@ -281,7 +266,8 @@ def train(
         end = steps if stop_after is None else min(steps, step + stop_after)
         sums, counted = torch.zeros(3, device=patches.device), 0
         since = saved = time.time()
-        wait = 0.1 if os.isatty(2) else 300  # seconds between two lines of progress
+        terminal = os.isatty(2) and not os.environ.get("TQDM_DISABLE")
+        wait = 0.1 if terminal else 300  # seconds between two lines of progress
         bar = tqdm(None, label, steps, initial=step, mininterval=wait, delay=wait, disable=rank > 0)
         while step < end:
             for part in module.modules() if step >= freeze_from else ():
@@ -352,7 +338,7 @@ def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
     """Load what :func:`_save_state` saved, if it is of the same training; gives the step."""
     tensors, metadata = weights.read_safetensors(path)
     try:
-        _check_same(path, json.loads(metadata["facts"]), facts)
+        check_same(path, json.loads(metadata["facts"]), facts)
         model = {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
         weights.load_state(module, model, path)
         for name, weight in module.named_parameters():
@@ -364,181 +350,15 @@ def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
             optimizer.state[weight] = state
         return int(metadata["step"])
     except (KeyError, ValueError, RuntimeError) as error:
-        raise ReplicationError(
-            f"{path} is no whole checkpoint; delete it to start anew."
-        ) from error
+        raise ReplicationError(f"{path} is no whole checkpoint; delete it to go on.") from error
 
 
-def _check_same(path: Path, found: dict, facts: dict) -> None:
+def check_same(path: Path, found: dict, facts: dict) -> None:
     """Raise if a file comes from another training; a fact that an old file lacks does not count."""
     for key, value in facts.items():
         known = found.get(key, value)
         if isinstance(value, dict) and isinstance(known, dict):
-            _check_same(path, known, value)
+            check_same(path, known, value)
         elif known != value:
             where = f"{path} was trained with another {key}, {known}, not {value}"
             raise ReplicationError(f"{where}; choose another folder or delete it to start anew.")
-
-
-def train_subnetworks(
-    evs: Sequence[int],
-    output: str | Path,
-    *,
-    dataset: str = "mini",
-    init: str | Path | None = None,
-    inferred_from: str | Path | None = None,
-    activation: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    label: str | None = None,
-    compile: bool = False,
-    **recipe,
-) -> dict[int, Path]:
-    """Train subnetworks on a data set's training scenes: EV -> weights file; resumes.
-
-    Args:
-        evs: One EV, or the EVs of one side for chained training.
-        output: Folder for log, checkpoint, and the finished ``ev+1.safetensors`` ….
-        dataset: As in :func:`replication.data.stacks.load_stacks`.
-        init: Weights folder to start from; by default fresh weights from the seed.
-        inferred_from: Weights folder of the subnetworks before in the chain: the input is then the image
-            that they infer, not the true one (Section 4.3 allows both; D7).
-        activation: Instead of the paper's. `label`, `compile`: as in :func:`train`.
-        device: cpu, cuda or cuda:N, by default a GPU where there is one. `threads`: of the CPU.
-        **recipe: Fields of :class:`Recipe`.
-    """
-    plan, evs = Recipe.of(recipe), tuple(dict.fromkeys(evs))
-    evs = chain_evs(evs) if plan.mode == "chained" else evs
-    if 0 in evs or not evs:
-        raise ReplicationError("EV +0 is the photo itself; there is nothing to train.")
-    if inferred_from and len(evs) > 1:
-        raise ReplicationError("Training on inferred images takes one EV at a time.")
-    if threads is not None and threads < 1:
-        raise ReplicationError(f"The number of threads must be positive, not {threads}.")
-    torch.set_num_threads(threads or torch.get_num_threads())
-    written = {ev: weights_path(ev, check_folder(output)) for ev in evs}
-    with _group(choose_device(device)) as device:
-        plan, before = plan.on(device), range(1, evs[0]) if evs[0] > 0 else range(-1, evs[0], -1)
-        before = {ev: weights_path(ev, inferred_from) for ev in before} if inferred_from else {}
-        facts = {"recipe": asdict(plan), "dataset": dataset}
-        facts["inputs"] = "inferred" if inferred_from else "true"
-        facts["inferred_from"] = [_hash(path) for path in before.values()]
-        own = {ev: {"ev": ev, "activation": activation or activation_for(ev)} for ev in evs}
-        for ev in evs:
-            own[ev]["init"] = _hash(weights_path(ev, init)) if init else None
-        if all(path.exists() for path in written.values()):
-            for ev, path in written.items():
-                metadata = weights.read_safetensors(path)[1].items()
-                _check_same(
-                    path, {key: json.loads(text) for key, text in metadata}, facts | own[ev]
-                )
-            return written
-        stacks = load_stacks(dataset, split="train")
-        images = [dict(stack.images) for stack in stacks]
-        for ev, path in before.items():
-            network = SubNetwork(activation_for(ev))
-            weights.load_weights(network, path, ev)
-            for scene in tqdm(images, desc=f"inferring EV {ev:+d}", disable=None):
-                source = scene[previous_ev(ev)]
-                scene[ev] = to_uint8(infer_exposure(source, network, device=device))
-        patches, networks = PatchSet(images, evs_needed(evs), device=device), {}
-        for ev in evs:
-            networks[ev] = seeded(lambda ev=ev: SubNetwork(own[ev]["activation"]), plan.seed + ev)
-            if init:
-                weights.load_weights(networks[ev], weights_path(ev, init), ev)
-        facts |= {"dataset_hash": dataset_hash(stacks), "patches_in_data": len(patches)}
-        kept = facts | {f"EV {ev:+d}": own[ev] for ev in evs}
-        name = label or " ".join(f"EV {ev:+d}" for ev in evs)
-        final = train(networks, patches, plan, output, facts=kept, label=name, compile=compile)
-        if _process()[0] == 0:
-            facts |= {"device": str(device), "processes": _process()[1]}
-            for ev, network in networks.items():
-                own[ev]["validation"] = _validation(network, ev, dataset, device)
-                own[ev]["code_version"] = code_version()
-                weights.save_weights(network.cpu(), written[ev], facts | own[ev])
-            final.unlink()
-    return written
-
-
-def _hash(path: Path) -> str:
-    if not path.is_file():
-        raise ReplicationError(f"No weights at {path}.")
-    return sha256_file(path)
-
-
-def _validation(network: SubNetwork, ev: int, dataset: str, device: torch.device) -> dict | None:
-    """PSNR in dB on the validation scenes from the true image before, and of that image unchanged."""
-    if not has_split(dataset, "val"):
-        return None
-    scores = []
-    for stack in load_stacks(dataset, split="val"):
-        before, truth = stack.images[previous_ev(ev)], stack.images[ev].astype(float)
-        inferred = to_uint8(infer_exposure(before, network, device=device))
-        errors = [np.square(image - truth).mean() for image in (before, inferred)]
-        scores.append(10 * np.log10(255**2 / np.maximum(errors, 1e-9)))
-    unchanged, ours = np.mean(scores, 0).round(3).tolist()
-    if ours < unchanged:
-        worse = f"{ours} dB on validation scenes, less than the unchanged image, {unchanged} dB"
-        print(f"warning: EV {ev:+d} has {worse}.", file=sys.stderr)
-    psnr = {"identity": unchanged, "deep_chain": ours}
-    return {"input": "true image before", "scenes": len(scores), "psnr_db": psnr}
-
-
-def run_recipe(
-    path: str | Path, output: str | Path, *, dataset=None, jobs: int = 1, device=None
-) -> dict[int, Path]:
-    """Train all subnetworks of a recipe file: EV -> weights file in `output`; resumes.
-
-    Args:
-        path: YAML with ``dataset`` and ``stages``, a list. Each stage has ``evs``, a list of lists
-            (several EVs in a list are trained as a chain), ``inputs``, true or inferred (by the
-            subnetworks before), and keys of :class:`Recipe`. It starts from the stage before, if it can.
-        output: Folder for the weights and one folder per stage. `dataset`: instead of the file's.
-        jobs: Processes that share the lists of a stage, each on its own GPU where there are several.
-    """
-    if jobs < 1:
-        raise ReplicationError(f"The number of jobs must be positive, not {jobs}.")
-    named, stages = _read_recipe(path)
-    newest, before, gpus = {}, None, torch.cuda.device_count()
-    for number, (groups, inferred, recipe) in enumerate(stages, 1):
-        folder, workers, tasks = Path(output) / f"stage{number}", min(jobs, len(groups)), []
-        for index, evs in enumerate(groups):
-            own_gpu = gpus > 1 and device in (None, "cuda")
-            options = recipe | {"mode": "chained" if len(evs) > 1 else "teacher"}
-            options |= {"dataset": dataset or named, "threads": max(1, usable_cores() // workers)}
-            options["device"] = f"cuda:{index % gpus}" if own_gpu else device
-            options["init"] = before if newest.keys() >= set(evs) else None
-            options["inferred_from"] = before if inferred else None
-            place = folder / "".join(f"ev{ev:+d}" for ev in evs)
-            tasks.append(functools.partial(train_subnetworks, evs, place, **options))
-        if workers == 1:
-            done = [task() for task in tasks]
-        else:
-            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-                done = [future.result() for future in [pool.submit(task) for task in tasks]]
-        newest, before = functools.reduce(dict.__or__, done, newest), folder
-        for ev, target in ((ev, target) for ev in newest for target in (folder, output)):
-            with atomic_path(weights_path(ev, target)) as temporary:
-                shutil.copyfile(newest[ev], temporary)
-    return {ev: weights_path(ev, output) for ev in newest}
-
-
-def _read_recipe(path: str | Path) -> tuple[str, list[tuple[list, bool, dict]]]:
-    """Data set, and of each stage the lists of EVs, whether inputs are inferred, and the recipe."""
-    try:
-        content, stages, trained = yaml.safe_load(Path(path).read_text("utf-8")), [], []
-        if unknown := sorted(content.keys() - {"dataset", "stages"}):
-            raise ReplicationError(f"unknown key {unknown[0]!r}; known are dataset and stages.")
-        for stage in map(dict, content["stages"]):
-            groups, inputs = stage.pop("evs"), stage.pop("inputs", True)
-            if inputs not in (True, "true", "inferred"):
-                raise ReplicationError(f"inputs are true or inferred, not {inputs!r}.")
-            trained += [ev for evs in groups for ev in evs]
-            chain_evs(trained)
-            Recipe.of(stage)
-            stages.append((groups, inputs == "inferred", stage))
-        return content["dataset"], stages
-    except ReplicationError as error:
-        raise ReplicationError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ReplicationError(f"{path} is no training recipe: {error!r}.") from error

@@ -110,10 +110,10 @@ def test_compare_prints_every_score_with_its_protocol(tmp_path, capsys):
             "reconstruct.convert",
             {"tile": 512, "device": "cuda:1"},
         ),
-        (["train", "--ev", "1", "-o", "out"], "train.train_subnetworks", {"device": "cuda:1"}),
+        (["train", "--ev", "1", "-o", "out"], "recipes.train_subnetworks", {"device": "cuda:1"}),
         (
             ["train", "--recipe", "r.yaml", "--jobs", "2", "-o", "out"],
-            "train.run_recipe",
+            "recipes.run_recipe",
             {"dataset": None, "jobs": 2, "device": "cuda:1"},
         ),
         (["ablate", "table2", "-o", "out"], "evaluation.ablation.run_study", {"device": "cuda:1"}),
@@ -146,7 +146,7 @@ def test_the_device_and_other_options_reach_the_package(monkeypatch, arguments, 
 
 
 def test_verify_says_what_differs(monkeypatch, capsys, tmp_path):
-    found = verify.Findings(agree=["table1.csv: 3 rows"], differ=["table4.csv: 2 of 3 rows differ"])
+    found = verify.Findings(["table1.csv: 3 rows"], ["table4.csv: 2 of 3 rows differ"], [])
     monkeypatch.setattr(verify, "verify", lambda run, against: found)
     assert main(["verify", str(tmp_path)]) == 2
     told = capsys.readouterr()
@@ -295,9 +295,9 @@ def test_a_stopped_training_leaves_no_half_written_file(tmp_path, sent, status):
     environment = {"REPLICATION_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = program("train", *options, "-o", tmp_path / "out", **environment)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "log.csv").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "out" / ".lock").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(1)
+    time.sleep(2)  # it trains now
     done.send_signal(sent)
     out, errors = done.communicate(timeout=60)
     assert (done.returncode, out, len(errors.splitlines())) == (status, "", 1)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import replication.train as training
+import replication.recipes as training
 from replication.data import stacks
 from replication.data.stacks import (
     MANIFESTS,

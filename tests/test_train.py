@@ -15,22 +15,22 @@ import pytest
 import torch
 from PIL import Image
 
+from replication import recipes
 from replication import train as module
 from replication.data.patches import PatchSet, patch_count
 from replication.data.stacks import dataset_hash, load_stacks
 from replication.files import SHIPPED, ReplicationError, locked
 from replication.model import SubNetwork
+from replication.recipes import run_recipe, train_subnetworks
 from replication.reconstruct import infer_stack
 from replication.train import (
     Recipe,
     chain_losses,
     pixel_loss,
     read_log,
-    run_recipe,
     seeded,
     total_variation,
     train,
-    train_subnetworks,
 )
 from replication.weights import read_safetensors, save_weights, weights_path
 
@@ -330,7 +330,7 @@ def test_trained_weights_say_where_they_come_from(vds, capsys):
     unchanged = found["validation"]["psnr_db"]["identity"]
     before, truth = (load_stacks("vds", "val")[0].images[ev] / 255 for ev in (0, -1))
     assert unchanged == pytest.approx(-10 * np.log10(np.mean((before - truth) ** 2)), abs=1e-3)
-    assert ("less than the unchanged" in capsys.readouterr().err) == (
+    assert ("the unchanged image" in capsys.readouterr().err) == (
         found["validation"]["psnr_db"]["deep_chain"] < unchanged
     )
     bytes_before = path.read_bytes()
@@ -342,7 +342,7 @@ def test_trained_weights_say_where_they_come_from(vds, capsys):
 def test_resuming_another_training_is_refused(vds, weights_folder, monkeypatch, finished):
     output = vds / "out"
     if not finished:
-        monkeypatch.setattr(module, "_validation", lambda *_: 1 / 0)
+        monkeypatch.setattr(recipes, "_validation", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_subnetworks([2], output, **BRIEF)
     else:
@@ -416,7 +416,7 @@ stages:
 
 
 def test_one_recipe_makes_all_weights_and_resumes(vds, monkeypatch):
-    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    monkeypatch.setattr(recipes, "usable_cores", lambda: 1)
     recipe, output = vds / "recipe.yaml", vds / "out"
     recipe.write_text(TINY)
     written = run_recipe(recipe, output, device="cpu")
@@ -449,6 +449,7 @@ def test_the_shipped_recipe_is_one_that_can_be_run():
     ("old", "new", "message"),
     [
         ("dataset:", "data:", "unknown key 'data'"),
+        ("[[2]]", "[[2], [3]]", "no stage before infers the inputs of EVs .3."),
         ("learning_rate", "speed", "Unknown recipe key 'speed'"),
         ("inferred", "dreamt", "inputs are true or inferred, not 'dreamt'"),
         ("[[1], [-1]]", "[[1], [-2]]", "no chain"),
@@ -501,11 +502,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 TOGETHER = """
 import sys
 from replication.files import ReplicationError
-from replication.train import train_subnetworks
+from replication.recipes import train_subnetworks
 for batch, folder in ((4, "even"), (3, "odd")):
     try:
-        train_subnetworks([1], sys.argv[1] + folder, dataset="vds", patches=12, batch_size=batch,
-                          frozen_norm=1.0, device="cpu", threads=1)
+        train_subnetworks([1, 2], sys.argv[1] + folder, dataset="vds", patches=12, batch_size=batch,
+                          mode="chained", frozen_norm=1.0, device="cpu", threads=1)
     except ReplicationError as error:
         print(error, file=sys.stderr)
 """
@@ -525,10 +526,10 @@ def test_two_processes_train_the_weights_of_one(vds):
     assert done.returncode == 0, done.stderr
     assert "A batch of 3 cannot be shared equally by 2 processes." in done.stderr
     two = weights_path(1, vds / "two-even")
-    options = BRIEF | {"patches": 12, "batch_size": 4, "frozen_norm": 1.0}
-    one = train_subnetworks([1], vds / "one", **options)[1]
+    options = BRIEF | {"patches": 12, "batch_size": 4, "frozen_norm": 1.0, "mode": "chained"}
+    one = train_subnetworks([1, 2], vds / "one", **options)[1]
     assert (facts(two)["processes"], facts(one)["processes"]) == (2, 1)
-    assert files(vds / "two-even") == ["ev+1.safetensors", "log.csv"]
+    assert files(vds / "two-even") == ["ev+1.safetensors", "ev+2.safetensors", "log.csv"]
     states = [read_safetensors(path)[0] for path in (one, two)]
     for key in states[0]:
         torch.testing.assert_close(*(state[key] for state in states), rtol=0, atol=2e-3, msg=key)

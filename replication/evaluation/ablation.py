@@ -27,7 +27,7 @@ from replication.images import to_uint8
 from replication.model import PerChannel, ShallowNetwork, SubNetwork
 from replication.provenance import code_version
 from replication.reconstruct import infer_exposure
-from replication.train import Recipe, _check_same, evs_needed, read_log, seeded, train
+from replication.train import Recipe, check_same, evs_needed, read_log, seeded, train
 from replication.weights import load_weights, save_weights, weights_path
 
 BASE = {"batch_size": 8, "schedule": "cosine", "frozen_norm": 0.9, "flips": True}
@@ -211,7 +211,7 @@ def _trained(task: _Task, training: Sequence[ExposureStack]) -> dict[int, nn.Mod
     for group in groups:
         if all(paths[n].exists() for n in group):
             for n in group:
-                _check_same(paths[n], load_weights(networks[n], paths[n]), facts)
+                check_same(paths[n], load_weights(networks[n], paths[n]), facts)
             continue
         images = [{n: stack.images[ev] for n, ev in evs.items()} for stack in training]
         patches = PatchSet(images, evs_needed(group), device=task.device)

@@ -106,7 +106,7 @@ def hdrvdp2(
 
     Args:
         test: Array or tensor (H, W, 3), or (H, W) for the encodings ``luminance`` and ``luma-display``;
-            sides of at least 17 pixels; no NaN, nothing negative, at most 1e15 cd/m2; black is allowed.
+            sides of at least 17 pixels; 0 to 1e15 cd/m2; NaN becomes 1e-5 (DEVIATIONS D30).
         reference: The same.
         color_encoding: ``luminance`` (cd/m2); ``rgb-bt.709`` (linear; R = G = B = Y means Y cd/m2); ``XYZ``
             (CIE 1931, Y in cd/m2); or display codes within 0 and 1, or uint8: ``luma-display``

@@ -121,11 +121,12 @@ def _copy_planes(image, name: str, encoding: str, out: torch.Tensor) -> None:
     out.copy_(image.detach().movedim(-1, 0) if image.ndim == 3 else image.detach())
     if kind == "uint8":
         out /= 255
+    torch.nan_to_num_(out, nan=_DARKEST, posinf=math.inf, neginf=-math.inf)  # DEVIATIONS D30
     lowest, highest = (float(value) for value in torch.aminmax(out))
     limit = 1 if display else BRIGHTEST
-    if not 0 <= lowest <= highest <= limit:  # also false for NaN
+    if not 0 <= lowest <= highest <= limit:
         raise ReplicationError(
-            f"Encoding {encoding} needs values within 0 and {limit:g} without NaN; "
+            f"Encoding {encoding} needs values within 0 and {limit:g}; "
             f"the {name} image holds {lowest:g} to {highest:g}."
         )
 
