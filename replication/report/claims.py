@@ -36,7 +36,8 @@ def claims_frame() -> pd.DataFrame:
         link = f"[{notebook[:2]}](../notebooks/{notebook}.ipynb)"
         lines.append((claim, theirs, here, _brief(found), word, link))
     names = ["claim", "paper", "here", "in brief", "verdict", "notebook"]
-    return pd.DataFrame(lines, columns=names).sort_values("notebook", kind="stable")
+    frame = pd.DataFrame(lines, columns=names)
+    return frame.sort_values("notebook", kind="stable", ignore_index=True)
 
 
 def _brief(found: list[tuple[str, Judged]]) -> str:

@@ -305,7 +305,7 @@ def _table(columns: Mapping[str, Mapping], names: Mapping, title: str = "method"
     """Texts by column and method as a table: a line for each of `names` with a value that is ours."""
     ours = [set(pd.Series(one).index) for name, one in columns.items() if "paper" not in name]
     table = pd.DataFrame(columns).reindex([name for name in names if name in set().union(*ours)])
-    return table.fillna("–").rename(names).rename_axis(title).reset_index()
+    return table.astype(object).fillna("–").rename(names).rename_axis(title).reset_index()
 
 
 def _score(values: pd.Series) -> str:
