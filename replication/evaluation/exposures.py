@@ -96,6 +96,18 @@ def subnetwork_rows(
     return exposure_rows(stacks, methods, table, (ev,))
 
 
+def subnetwork_psnr(
+    stacks: Iterable[ExposureStack], ev: int, methods: Iterable[Method]
+) -> dict[str, float]:
+    """Mean PSNR in dB of each method at EV `ev`, as in :func:`subnetwork_rows`; images of any size."""
+    stacks, means = list(stacks), {}
+    for method in methods:
+        pairs = [(method.run(stack)[ev], stack.images[ev]) for stack in stacks]
+        found = np.mean([fidelity.psnr(*pair, data_range=255) for pair in pairs])
+        means[method.name] = round(float(found), 3)
+    return means
+
+
 def subnetwork_methods(
     network: nn.Module, ev: int, training: Iterable[ExposureStack], weights_hash: str = "none"
 ) -> list[Method]:
