@@ -9,7 +9,6 @@ from replication.baselines import huo, kovaleski_oliveira, masia
 from replication.baselines.expansion import bilateral_grid, linearise
 from replication.files import ReplicationError
 from replication.images import luminance
-from tests.conftest import SHARED_GOLDEN
 
 GOLDEN = Path(__file__).parent / "golden" / "expansion_disks.npz"
 VARIANTS = {
@@ -182,16 +181,3 @@ def test_a_negative_exponent_warns():
 def test_bad_input_gets_one_sentence(call, words):
     with pytest.raises(ReplicationError, match=words):
         call()
-
-
-@pytest.mark.skipif(not SHARED_GOLDEN.is_dir(), reason="the complete golden results are not here")
-@pytest.mark.parametrize("picture", ["ldr_syn_disk", "mini_bottles", "mini_disk"])
-def test_complete_golden_results(picture):
-    with np.load(SHARED_GOLDEN / "inputs" / "eo_ldr.npz") as file:
-        ldr = file[picture]
-    with np.load(SHARED_GOLDEN / "eo_2018.npz") as file:
-        for variant, (expand, options) in VARIANTS.items():
-            ours, key = expand(ldr, **options), f"{picture}__{variant}"
-            if key not in file:
-                ours, key = blocks_of_4(ours), f"{key}__b4"
-            np.testing.assert_allclose(ours, file[key], rtol=1e-6, err_msg=variant)

@@ -47,28 +47,6 @@ def test_responses_are_normalised_rising_and_invertible(name, parameters):
     np.testing.assert_allclose(camera.invert(z), x, atol=1e-7)
 
 
-def test_known_values_of_the_responses():
-    assert RESPONSES["srgb"][0](np.array(0.5)) == pytest.approx(0.7353569830524495)
-    assert RESPONSES["gamma"][0](np.array(0.25), 2.0) == pytest.approx(0.5)
-    # (1 + 0.6) 0.5 / (0.5 + 0.6) at n = 1
-    assert RESPONSES["sigmoid"][0](np.array(0.5), 1.0, 0.6) == pytest.approx(0.8 / 1.1)
-
-
-@pytest.mark.parametrize(("name", "parameters"), CURVES)
-def test_without_noise_a_picture_is_the_rounded_response(scene, name, parameters):
-    camera = VirtualCamera(name, parameters, noise=False, dark_current=0)
-    picture = camera.photograph(scene, 0.5)
-    assert picture.dtype == np.uint8
-    expected = 255 * camera.respond(np.minimum(scene.astype(float) * 0.5, 1))
-    assert np.abs(picture - expected).max() <= 0.5 + 1e-3
-    np.testing.assert_array_equal(camera.photograph(scene, 2), camera.photograph(2 * scene))
-
-
-@pytest.mark.parametrize("light", [1.0, 1e30])
-def test_a_full_well_is_full_scale(light):
-    assert (replace(LINEAR, noise=False).photograph(flat(light, 2)) == 255).all()
-
-
 @pytest.mark.parametrize("light", [0.02, 0.5])
 def test_photon_noise_is_poisson(light):
     electrons = LINEAR.voltage(flat(light), seed=3).astype(float) * LINEAR.full_well
@@ -79,20 +57,8 @@ def test_photon_noise_is_poisson(light):
     assert third == pytest.approx(mean, rel=0.25)  # Poisson: all cumulants equal the mean
 
 
-def test_every_term_of_eq_2_adds_its_variance():
-    camera = VirtualCamera("gamma", (1.0,), 5000.0, dark_current=40, reset_noise=8, read_noise=12)
-    voltage = camera.voltage(flat(0.1), 2.0, seed=5).astype(float)
-    charge = 0.1 * 2.0 * 5000 + 40 * 2.0
-    assert voltage.mean() == pytest.approx(charge / 5000, rel=1e-3)
-    assert voltage.var() == pytest.approx((charge + 8**2 + 12**2) / 5000**2, rel=1e-2)
-
-
-def test_quantisation_error_is_uniform():
-    picture = LINEAR.photograph(flat(0.4), seed=1).astype(float)
-    assert picture.var() == pytest.approx(400 * (255 / 1000) ** 2 + 1 / 12, rel=1e-2)
-
-
 def test_saturated_and_black_pixels():
+    assert (LINEAR.photograph(flat(1e30, 2)) == 255).all()
     assert np.ptp(LINEAR.voltage(flat(3.0, 50))) == 0  # no photon noise beyond the full well
     # 1 dark electron and noise of 7 electrons rms: 5 sigma are 36 of 30000 electrons.
     assert VirtualCamera().photograph(flat(0, 50)).max() <= np.ceil(255 * 12.92 * 36 / 30000)

@@ -9,11 +9,10 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pandas as pd
 import pooch
 from PIL import Image
@@ -44,17 +43,21 @@ class Report:
 
     dataset: str
     folder: Path
-    found: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    found: dict[str, str]
+    note: str = ""
 
-    ok = property(lambda self: {*self.found.values()} == {"right"}, doc="Whether all is right.")
+    @property
+    def ok(self) -> bool:
+        """Whether all is right."""
+        return {*self.found.values()} == {"right"}
 
     def __str__(self) -> str:
-        counts = [f"{[*self.found.values()].count('right')} files right"]
-        for state in ("missing", "differing"):
-            paths = [path for path, found in self.found.items() if found == state]
-            counts += [f"{len(paths)} {state} (first: {paths[0]})"] if paths else []
-        return "; ".join([f"{self.dataset} in {self.folder}: {', '.join(counts)}", *self.notes])
+        paths = {state: [] for state in ("right", "missing", "differing")}
+        for path, state in self.found.items():
+            paths[state].append(path)
+        line = f"{self.dataset} in {self.folder}: {len(paths.pop('right'))} files right"
+        line += "".join(f", {len(p)} {state} (first: {p[0]})" for state, p in paths.items() if p)
+        return line + self.note
 
 
 def fetch(
@@ -62,14 +65,15 @@ def fetch(
 ) -> Report:
     """Fetch a data set, or check the one that is there, with progress bars in a terminal.
 
-    Files that cannot be had, written or verified, or a second fetch beside this: ReplicationError.
-
     Args:
         dataset: One of `stacks.DATASETS`.
         source_dir: Folder to take the files from, not the network: for mini with NAME_1k.hdr or the
             viser wheel, for openstacks laid out as openstacks.csv, for vds with the authors' trees.
         root: Folder that holds the data sets; None is `files.data_root()`.
         check: Only verify; list on standard error every file that is missing or differs.
+
+    Raises:
+        ReplicationError: A file cannot be had, written or verified, or another fetch is at work.
     """
     folder, hint = stacks.folder_of(dataset, root), stacks.fetch_hint(dataset)
     source = None if source_dir is None else Path(source_dir)
@@ -93,27 +97,30 @@ def fetch(
 
 def verify(dataset: str, *, root: Folder = None) -> Report:
     """Compare every file with the manifest, of mini with its own frames.csv; vds must be readable."""
-    folder, hint = stacks.folder_of(dataset, root), stacks.fetch_hint(dataset)
+    folder = stacks.folder_of(dataset, root)
     if dataset == "vds":
         return Report(dataset, folder, _read_vds(folder))
-    report, rows = Report(dataset, folder), stacks.manifest(dataset)
-    if dataset == "mini":
-        if not (folder / "frames.csv").is_file():
-            raise ReplicationError(f"The data set mini is not in {folder}: {hint}.")
-        built, panoramas = stacks.read_csv(folder / "frames.csv", *_FRAME), _panoramas()
-        reference = {row["path"]: row["pixel_sha256"] for row in rows}
-        unlike = [row["path"] for row in built if row["pixel_sha256"] != reference.get(row["path"])]
-        words = (
-            f"warning: {len(unlike)} of {len(built)} files differ from the reference build (first:"
-        )
-        report.notes += [f"{words} {path}); machines may round otherwise" for path in unlike[:1]]
-        recipes = {row["recipe"] for row in panoramas}
-        known = {row["path"]: row["pixel_sha256"] for row in built if row["recipe"] in recipes}
-        rows = [row | {"pixel_sha256": known.get(row["path"], "not built")} for row in rows]
-        rows += [row | {"path": f"panoramas/{row['path']}"} for row in panoramas]
-    for row in tqdm(rows, f"Checking {dataset}", unit="file", disable=None):
-        report.found[row["path"]] = _state(folder, row)
-    return report
+    rows, note = _mini_rows(folder) if dataset == "mini" else (stacks.manifest(dataset), "")
+    bar = tqdm(rows, f"Checking {dataset}", unit="file", disable=None)
+    return Report(dataset, folder, {row["path"]: _state(folder, row) for row in bar}, note)
+
+
+def _mini_rows(folder: Path) -> tuple[list[Row], str]:
+    """Rows of mini's files with the hashes of its own build, and a note if the reference has others."""
+    if not (folder / "frames.csv").is_file():
+        hint = stacks.fetch_hint("mini")
+        raise ReplicationError(f"The data set mini is not in {folder}: {hint}.")
+    panoramas, rows, note = _panoramas(), stacks.manifest("mini"), ""
+    built = stacks.read_csv(folder / "frames.csv", *_FRAME)
+    reference = {row["path"]: row["pixel_sha256"] for row in rows}
+    unlike = [row["path"] for row in built if row["pixel_sha256"] != reference.get(row["path"])]
+    if unlike:
+        note = f"; warning: {len(unlike)} of {len(built)} files differ from the reference build "
+        note += f"(first: {unlike[0]}); machines may round otherwise"
+    recipes = {row["recipe"] for row in panoramas}
+    known = {row["path"]: row["pixel_sha256"] for row in built if row["recipe"] in recipes}
+    rows = [row | {"pixel_sha256": known.get(row["path"], "not built")} for row in rows]
+    return rows + [row | {"path": f"panoramas/{row['path']}"} for row in panoramas], note
 
 
 def _state(folder: Path, row: Row) -> str:
@@ -138,7 +145,7 @@ def _bring(row: Row, source: Path, folder: Path) -> str:
     return state
 
 
-def download(url: str, sha256: str, path: Path, *, bar: bool = False, problem: str = "") -> Path:
+def download(url: str, sha256: str, path: Path, bar: bool = False, problem: str = "") -> Path:
     """Download a file with pooch, four times at most; its errors begin with `problem`."""
     known = {"registry": {path.name: sha256}, "urls": {path.name: url}, "retry_if_failed": 3}
     try:
@@ -154,24 +161,26 @@ def download(url: str, sha256: str, path: Path, *, bar: bool = False, problem: s
 
 
 def _fetch_openstacks(dataset: str, folder: Path, source: Path | None) -> Report:
-    def bring(row: Row) -> str:
-        if (state := _bring(row, source or folder, folder)) == "right" or source:
-            return state
-        with TemporaryDirectory() as temporary:
-            path = Path(temporary, "frame.tif")
-            pixels = io.read_image(download(row["url"], row["source_sha256"], path))
-        if sha256_array(pixels) != row["pixel_sha256"]:
-            raise ReplicationError(f"{row['url']} has other pixels than {row['path']} should have.")
-        with atomic_path(folder / row["path"]) as temporary:
-            Image.fromarray(pixels).save(temporary, lossless=True, method=0, quality=0)
-        return "right"
-
     rows = stacks.manifest(dataset)
     with ThreadPoolExecutor(1 if source else 4) as pool:
-        states = pool.map(bring, rows)  # cancels what has not begun as soon as one file fails
+        states = pool.map(lambda row: _bring_frame(row, source, folder), rows)
         bar = tqdm(states, f"Fetching {dataset}", len(rows), unit="file", disable=None)
-        found = {row["path"]: state for row, state in zip(rows, bar, strict=True)}
-    return Report(dataset, folder, found)
+        return Report(dataset, folder, dict(zip([row["path"] for row in rows], bar, strict=True)))
+
+
+def _bring_frame(row: Row, source: Path | None, folder: Path) -> str:
+    """Take a frame from `source`, or download it and keep it without loss; return its state."""
+    state = _bring(row, source or folder, folder)
+    if state == "right" or source:
+        return state
+    with TemporaryDirectory() as temporary:
+        tiff = download(row["url"], row["source_sha256"], Path(temporary, "frame.tif"))
+        pixels = io.read_image(tiff)
+    if sha256_array(pixels) != row["pixel_sha256"]:
+        raise ReplicationError(f"{row['url']} has other pixels than {row['path']} should have.")
+    with atomic_path(folder / row["path"]) as temporary:
+        Image.fromarray(pixels).save(temporary, lossless=True, method=0, quality=0)
+    return "right"
 
 
 def _panoramas() -> list[Row]:
@@ -210,7 +219,7 @@ def _build_scene(folder: Path, panorama: Row, scene: str, azimuth: int) -> list[
     pixels = io.read_hdr(folder / "panoramas" / panorama["path"])
     view = perspective_view(pixels, azimuth, VIEW_SIZE)
     time = camera.meter(view)
-    view *= np.float32(time)  # now 1 saturates the sensor at EV 0
+    view *= time  # now 1 saturates the sensor at EV 0
     seed = int(hashlib.sha256(f"mini {scene}".encode()).hexdigest()[:12], 16)
     frames = camera.stack(view, stacks.STACK_EVS, seed)
     files = [(ev, time * 2.0**ev, f"{scene}/ev{ev:+d}.png", frames[ev]) for ev in frames]
@@ -240,11 +249,10 @@ def _get_panoramas(rows: list[Row], folder: Path, source: Path | None) -> None:
         if source and problem:
             raise ReplicationError(problem[:-2] + ".")
         for row in rows:
-            path = scratch / row["path"]
             if problem:
-                download(row["url"], row["sha256"], path, bar=True, problem=problem)
+                download(row["url"], row["sha256"], scratch / row["path"], True, problem)
             if _bring(row, scratch, folder) != "right":
-                raise ReplicationError(f"{source} has no right {path.name} and no {VISER} wheel.")
+                raise ReplicationError(f"{source} has no right {row['path']} and no {VISER} wheel.")
 
 
 def _download_wheel(folder: str) -> None:

@@ -49,22 +49,34 @@ class ExposureStack:
     radiance: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        arrays = {f"EV {ev:+d} picture": self.images[ev] for ev in self.evs}
+        where = f"{self.dataset} scene {self.scene}"
         if 0 not in self.images:
-            raise ReplicationError(f"{self.dataset} scene {self.scene} has no EV 0 picture.")
-        arrays |= {} if self.radiance is None else {"radiance": self.radiance}
-        for name, array in arrays.items():
-            label = f"The {name} of {self.dataset} scene {self.scene}"
-            if name != "radiance":
-                check_photo(array, label)
-            elif not np.isfinite(array).all():
+            raise ReplicationError(f"{where} has no EV 0 picture.")
+        names = {f"The EV {ev:+d} picture of {where}": self.images[ev] for ev in self.evs}
+        for label, image in names.items():
+            check_photo(image, label)
+        if self.radiance is not None:
+            names |= {(label := f"The radiance of {where}"): self.radiance}
+            if not np.isfinite(self.radiance).all():
                 raise ReplicationError(f"{label} has NaN or infinite values.")
-            if array.shape != self.shape:
-                raise ReplicationError(f"{label} is {array.shape}, but EV +0 is {self.shape}.")
+        for label, image in names.items():
+            if image.shape != self.shape:
+                raise ReplicationError(f"{label} is {image.shape}, but EV +0 is {self.shape}.")
 
-    evs = property(lambda self: sorted(self.images), doc="EVs of the stack, ascending.")
-    exposure_times = property(lambda self: 2.0 ** np.array(self.evs), doc="2^EV, float64 (n,).")
-    shape = property(lambda self: self.images[0].shape, doc="Shape (H, W, 3) of every picture.")
+    @property
+    def evs(self) -> list[int]:
+        """EVs of the stack, ascending."""
+        return sorted(self.images)
+
+    @property
+    def exposure_times(self) -> np.ndarray:
+        """Relative exposure times 2^EV, float64 (n,)."""
+        return 2.0 ** np.array(self.evs)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (H, W, 3) of every picture."""
+        return self.images[0].shape
 
 
 def load_scene(dataset: str, scene: str, split: str, files: dict[str, Path]) -> ExposureStack:

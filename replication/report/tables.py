@@ -48,7 +48,9 @@ METHODS = {
 
 CONTENDERS = {
     "tone_curve": METHODS["tone_curve"], "chain": Entry("deep chain", "#0072B2"),
+    "chain_joint": Entry("deep chain, trained jointly", "#56B4E9"),
     "shallow": Entry("shallow network [22]", "#D55E00"),
+    "shallow_no_skip": Entry("shallow network [22], no skip to the output", "#882255"),
     "single_deep": Entry("one network, the chain's parameters", "#009E73"),
     "single": Entry("one subnetwork", "#CC79A7"),
     "mprelu": Entry("MPReLU", "#0072B2"), "prelu": Entry("PReLU", "#D55E00"),
