@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def _do(task: _Task) -> pd.DataFrame:
     networks, version = _trained(task, training), code_version()
     hashes = "".join(sha256_file(weights_path(ev, task.folder)) for ev in networks)
     infer = partial(_infer, networks=networks, device=task.device)
-    method = rows.Method(task.name, infer, hashes[:12])
+    method = rows.Method(task.name, infer, sha256(hashes.encode()).hexdigest()[:12])
     own, path = {"seed": task.seed, "recipe": task.note}, task.folder / "rows.csv"
     evs = _scored(task.study, task.name)
     fact = partial(exposures.exposure_row, method=method, table=task.study, version=version)
