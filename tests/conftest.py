@@ -27,6 +27,12 @@ def small(activation: str = "mprelu", *, seed: int = 0, kernels: int = 4, **opti
     return seeded(lambda: SubNetwork(activation, kernels=kernels, **options), seed)
 
 
+def files(folder: Path) -> list[str]:
+    """Files under a folder but for its lock, by relative path."""
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return [name for name in found if name != ".lock"]
+
+
 def randomise_norms(network: nn.Module, seed: int = 0) -> nn.Module:
     """Give every normalisation non-trivial statistics, so that folding and sign flips are tested."""
     generator = torch.Generator().manual_seed(seed)
