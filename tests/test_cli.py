@@ -105,11 +105,7 @@ def test_compare_prints_every_score_with_its_protocol(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "target", "expected"),
     [
-        (
-            ["convert", "a.png", "-o", "out"],
-            "reconstruct.convert",
-            {"tile": 512, "device": "cuda:1"},
-        ),
+        (["convert", "a.png", "-o", "out"], "reconstruct.convert", {"tile": 512, "device": "cuda:1"}),
         (["train", "--ev", "1", "-o", "out"], "recipes.train_subnetworks", {"device": "cuda:1"}),
         (
             ["train", "--recipe", "r.yaml", "--jobs", "2", "-o", "out"],
@@ -117,11 +113,7 @@ def test_compare_prints_every_score_with_its_protocol(tmp_path, capsys):
             {"dataset": None, "jobs": 2, "device": "cuda:1"},
         ),
         (["ablate", "table2", "-o", "out"], "evaluation.ablation.run_study", {"device": "cuda:1"}),
-        (
-            ["run", "-o", "out", "-p", "ev=1"],
-            "runs.run",
-            {"parameters": {"ev": 1}, "device": "cuda:1"},
-        ),
+        (["run", "-o", "out", "-p", "ev=1"], "runs.run", {"parameters": {"ev": 1}, "device": "cuda:1"}),
         (["evaluate", "mini", "-o", "out"], "evaluation.radiance.evaluate", {"device": "cuda:1"}),
         (["compare", "a.exr", "b.exr"], "evaluation.radiance.compare", {"device": "cuda:1"}),
         (["verify"], "runs.run", {"device": "cuda:1"}),
@@ -184,10 +176,7 @@ def test_report_and_fetch(tmp_path, monkeypatch, capsys):
         ("convert PHOTO -o TMP/out --tile big", "--tile 'big' convert --help"),
         ("convert PHOTO -o TMP/out --weights TMP/none", "TMP/none"),
         ("convert PHOTO -o TMP/out --device abacus", "abacus"),
-        (
-            "convert PHOTO -o TMP/out --nonsense",
-            "--nonsense; see `python -m replication convert --help`",
-        ),
+        ("convert PHOTO -o TMP/out --nonsense", "--nonsense; see `python -m replication convert --help`"),
         ("fetch imagenet", "'imagenet' mini, openstacks"),
         ("fetch mini --check", "TMP/data/mini"),
         ("fetch openstacks --from TMP/none", "TMP/none"),
@@ -214,9 +203,7 @@ def test_report_and_fetch(tmp_path, monkeypatch, capsys):
         ("verify TMP/none", "TMP/none"),
     ],
 )
-def test_bad_input_is_said_in_one_line_and_leaves_nothing(
-    arguments, words, tmp_path, monkeypatch, capfd
-):
+def test_bad_input_is_said_in_one_line_and_leaves_nothing(arguments, words, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "data"))
     io.write_png(tmp_path / "photo.png", picture())
 
@@ -235,17 +222,10 @@ def test_bad_input_is_said_in_one_line_and_leaves_nothing(
 
 
 def test_every_verb_takes_both_spellings_of_output_and_computing_ones_a_device(capsys):
-    needed = {
-        "train": ["--ev", "1"],
-        "ablate": ["table2"],
-        "evaluate": ["mini"],
-        "compare": ["a", "b"],
-    }
+    needed = {"train": ["--ev", "1"], "ablate": ["table2"], "evaluate": ["mini"], "compare": ["a", "b"]}
     for verb in COMPUTING:
         for spelling in ("-o", "--output") if verb != "verify" else ():
-            args = parser().parse_args(
-                [verb, *needed.get(verb, []), spelling, "out", "--device", "cpu"]
-            )
+            args = parser().parse_args([verb, *needed.get(verb, []), spelling, "out", "--device", "cpu"])
             assert str(getattr(args, "output", None) or args.maps) == "out"
     for words in (["--version"], ["--help"], *([verb, "--help"] for verb in VERBS)):
         with pytest.raises(SystemExit) as info:
@@ -268,9 +248,7 @@ def test_system_errors_are_said_too(monkeypatch, capsys):
 
 def stubbed(statement, **environment):
     """Run `fetch` as a program, with a statement in its place; its standard output is closed or read."""
-    code = (
-        f"import sys; from replication import __main__ as m; m._fetch = lambda args: {statement};"
-    )
+    code = f"import sys; from replication import __main__ as m; m._fetch = lambda args: {statement};"
     command = [sys.executable, "-c", f"{code} sys.exit(m.main(['fetch', 'mini']))"]
     pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, env=os.environ | environment, **pipes)

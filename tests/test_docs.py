@@ -10,9 +10,7 @@ import pytest
 
 from replication.files import ROOT
 
-pytest.importorskip(
-    "mkdocs_jupyter", reason="the extra `docs` is not installed; make docs installs it"
-)
+pytest.importorskip("mkdocs_jupyter", reason="the extra `docs` is not installed; make docs installs it")
 
 
 class Page(HTMLParser):
@@ -32,16 +30,7 @@ class Page(HTMLParser):
 
 
 def test_the_site_has_every_page_and_no_broken_link(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "--quiet",
-        "-d",
-        tmp_path / "site",
-    ]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", tmp_path / "site"]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

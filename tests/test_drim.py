@@ -57,8 +57,7 @@ def test_phases_up_to_a_quarter_wave_are_no_reversal():
 
 
 @pytest.mark.parametrize(
-    ("frequency", "low", "high"),
-    [(2.8, 0.1, 0.5), (5.6, 0.1, 0.2), (11.2, 0.1, 0.5), (5.6, 0.25, 0.3)],
+    ("frequency", "low", "high"), [(2.8, 0.1, 0.5), (5.6, 0.1, 0.2), (11.2, 0.1, 0.5), (5.6, 0.25, 0.3)]
 )
 def test_contrast_that_stays_visible_is_nothing(frequency, low, high):
     for angle in (0, 20, 45):

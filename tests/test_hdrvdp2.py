@@ -55,9 +55,7 @@ def assert_scores(result, want, tolerance=1e-6):
     for key in SCORES.keys() & want.keys():
         close = {"rel": tolerance} if key == "C_max" else {"abs": tolerance}
         assert getattr(result, SCORES[key]) == pytest.approx(want[key], **close), key
-    assert result.P_map.mean() == pytest.approx(
-        want.get("P_mean", result.P_map.mean()), abs=tolerance
-    )
+    assert result.P_map.mean() == pytest.approx(want.get("P_mean", result.P_map.mean()), abs=tolerance)
 
 
 def assert_maps(result, maps, prefix, tolerance=1e-6):

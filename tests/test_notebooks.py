@@ -106,9 +106,7 @@ def test_04_and_05_train_their_contenders(tmp_path_factory, notebook, table, con
     inferred = np.empty(first.shape)
     for c in range(3):
         source, target = (
-            np.concatenate(
-                [s.images[e][..., c].ravel() for s in load_stacks("mini", split="train")]
-            )
+            np.concatenate([s.images[e][..., c].ravel() for s in load_stacks("mini", split="train")])
             for e in (0, ev)
         )
         means = np.bincount(source, target, 256) / np.maximum(np.bincount(source, minlength=256), 1)
@@ -214,17 +212,12 @@ def run(tmp_path):
     """A folder of one notebook and a finished run of it, as papermill leaves one: run, notebooks, write."""
     folder, output = tmp_path / "notebooks", tmp_path / "run"
     new = nbformat.v4
-    head = [
-        new.new_markdown_cell("# A"),
-        new.new_code_cell("ev = 1", metadata={"tags": ["parameters"]}),
-    ]
+    head = [new.new_markdown_cell("# A"), new.new_code_cell("ev = 1", metadata={"tags": ["parameters"]})]
     source = new.new_notebook(cells=[*head, new.new_code_cell("6 * 7")])
     for one in (folder, output):
         one.mkdir()
     nbformat.write(source, folder / "a.ipynb")
-    added = new.new_code_cell(
-        "ev = 1", execution_count=5, metadata={"tags": ["injected-parameters"]}
-    )
+    added = new.new_code_cell("ev = 1", execution_count=5, metadata={"tags": ["injected-parameters"]})
     source.cells.insert(2, added)
     source.metadata = {
         "papermill": {"start_time": "2026-01-01T00:00"},

@@ -21,20 +21,8 @@ from replication.weights import save_weights, weights_path
 
 DATASETS = {"quick": "mini", "open": "openstacks", "full": "openstacks", "paper": "vds"}
 SAME = {  # as in another profile; the quick one and what needs no data are run in test_notebooks
-    "quick": {
-        "00_start_here",
-        "01_data",
-        "03_train_ev",
-        "04_chain_vs_shallow",
-        "05_mprelu_vs_prelu",
-    },
-    "full": {
-        "00_start_here",
-        "01_data",
-        "04_chain_vs_shallow",
-        "05_mprelu_vs_prelu",
-        "07_hdr_comparison",
-    },
+    "quick": {"00_start_here", "01_data", "03_train_ev", "04_chain_vs_shallow", "05_mprelu_vs_prelu"},
+    "full": {"00_start_here", "01_data", "04_chain_vs_shallow", "05_mprelu_vs_prelu", "07_hdr_comparison"},
     "paper": {"00_start_here"},
 }
 BRIEF = {
@@ -52,9 +40,7 @@ def frames(number, side=176):
     """Smooth light and its seven exposures by a camera with gamma 2.2."""
     coarse = np.random.default_rng(number).uniform(-2.5, 1.5, (6, 6, 3)).astype(np.float32)
     light = 2 ** cv2.resize(coarse, (side, side))
-    return light, {
-        ev: np.uint8(255 * np.clip(light * 2.0**ev, 0, 1) ** (1 / 2.2)) for ev in range(-3, 4)
-    }
+    return light, {ev: np.uint8(255 * np.clip(light * 2.0**ev, 0, 1) ** (1 / 2.2)) for ev in range(-3, 4)}
 
 
 def vds(root, layout="vds/{split}/set/{name}"):
@@ -70,13 +56,8 @@ def with_manifests(root):
     """mini and openstacks, which has two data sets, with manifests of their own."""
     splits = ["train", "train", "val", "test"]
     scenes = [("mini", f"room{n}", split) for n, split in enumerate(splits)]
-    scenes += [("hdrps", f"h{n}", split) for n, split in enumerate(splits)] + [
-        ("empa", "e0", "test")
-    ]
-    tables = {
-        "mini": [("panorama", "split")],
-        "openstacks": [("dataset", "scene", "split", "ev", "path")],
-    }
+    scenes += [("hdrps", f"h{n}", split) for n, split in enumerate(splits)] + [("empa", "e0", "test")]
+    tables = {"mini": [("panorama", "split")], "openstacks": [("dataset", "scene", "split", "ev", "path")]}
     tables["mini_frames"] = [("scene", "panorama", "ev", "path")]
     for number, (dataset, scene, split) in enumerate(scenes):
         light, images = frames(number)
@@ -84,9 +65,7 @@ def with_manifests(root):
         for ev, image in images.items():
             path = f"{dataset}/{scene}/ev{ev:+d}.png".removeprefix("mini/")
             io.write_png(root / top / path, image)
-            row = (
-                (scene, scene, ev, path) if dataset == "mini" else (dataset, scene, split, ev, path)
-            )
+            row = (scene, scene, ev, path) if dataset == "mini" else (dataset, scene, split, ev, path)
             tables["mini_frames" if dataset == "mini" else "openstacks"].append(row)
         if dataset == "mini":
             io.write_hdr(root / "mini" / scene / "radiance.exr", light)
@@ -116,9 +95,7 @@ def small(tmp_path, monkeypatch):
         return [brief(item) for item in value] if isinstance(value, list) else value
 
     shipped = SHIPPED / "recipe.yaml"
-    recipe = (
-        yaml.safe_load(shipped.read_text()) if shipped.exists() else {"stages": [{"patches": 1}]}
-    )
+    recipe = yaml.safe_load(shipped.read_text()) if shipped.exists() else {"stages": [{"patches": 1}]}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(brief(recipe)))
     monkeypatch.setattr(files, "SHIPPED", tmp_path)
     return tmp_path
@@ -127,10 +104,7 @@ def small(tmp_path, monkeypatch):
 def test_the_small_trees_are_read_as_the_real_ones(tmp_path, small):
     vds(tmp_path / "flat", "vds/{split}_set/{name}")
     for root in (tmp_path, tmp_path / "flat"):
-        assert [one.scene for one in load_stacks("vds", "test", root=root)] == [
-            "test-t05",
-            "test-t06",
-        ]
+        assert [one.scene for one in load_stacks("vds", "test", root=root)] == ["test-t05", "test-t06"]
         learnt = load_stacks("vds", "train", root=root) + load_stacks("vds", "val", root=root)
         assert sorted(one.scene for one in learnt) == [f"train-t0{n}" for n in (1, 2, 3, 4)]
     assert {one.dataset for one in load_stacks("openstacks", "test")} == {"hdrps", "empa"}
@@ -147,9 +121,7 @@ def test_profiles_run_from_training_to_report(small, name, capsys):
         network = seeded(lambda ev=ev: SubNetwork(activation_for(ev)), ev)
         facts = {"ev": ev, "activation": activation_for(ev), "dataset": profile["dataset"]}
         save_weights(network, weights_path(ev, out / "weights"), facts)
-    names = sorted(
-        profile["notebooks"].keys() - {"02_model", "08_your_photo"} - SAME.get(name, set())
-    )
+    names = sorted(profile["notebooks"].keys() - {"02_model", "08_your_photo"} - SAME.get(name, set()))
     known = [runs.notebook_parameters(NOTEBOOKS / f"{one}.ipynb") for one in names]
     brief = [f"{key}={value}" for key, value in BRIEF.items() if any(key in one for one in known)]
     words = [word for one in brief for word in ("-p", one)]

@@ -97,10 +97,7 @@ def test_training_starts_from_weights_of_the_same_kind_only(vds, weights_folder,
     start = read_safetensors(weights_path(1, weights_folder))[0]["r4.weight"]
     torch.testing.assert_close(read_safetensors(written[1])[0]["r4.weight"], start)
     save_weights(SubNetwork("relu"), weights_path(1, tmp_path), {"ev": 1, "activation": "relu"})
-    for ev, message in (
-        (1, "is for the activation relu, not prelu"),
-        (-1, r"No weights at .*ev-1"),
-    ):
+    for ev, message in ((1, "is for the activation relu, not prelu"), (-1, r"No weights at .*ev-1")):
         with pytest.raises(ReplicationError, match=message):
             train_subnetworks([ev], vds / "other", init=tmp_path, **options)
 

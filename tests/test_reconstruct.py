@@ -41,9 +41,7 @@ def plainly(network, image):
 @pytest.mark.parametrize(
     ("ev", "size", "tile"), [(1, (150, 97), 32), (-1, (81, 200), 50), (1, (10, 90), 64)]
 )
-def test_tiles_equal_the_whole_image_and_a_smaller_overlap_would_not_do(
-    chain, monkeypatch, ev, size, tile
-):
+def test_tiles_equal_the_whole_image_and_a_smaller_overlap_would_not_do(chain, monkeypatch, ev, size, tile):
     image = noise(*size)
     whole = infer_exposure(image, chain[ev], method="whole")
     np.testing.assert_allclose(whole, plainly(chain[ev], image), atol=1e-5)

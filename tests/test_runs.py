@@ -41,9 +41,7 @@ def write_profile(folder, text, name="tiny"):
 
 
 def run_tiny(folder, *args, profile="tiny", **kwargs) -> Path:
-    return runs.run(
-        profile, *args, notebook_folder=folder, **{"output": folder.parent / "run"} | kwargs
-    )
+    return runs.run(profile, *args, notebook_folder=folder, **{"output": folder.parent / "run"} | kwargs)
 
 
 @pytest.fixture
@@ -99,9 +97,7 @@ def good(tmp_path_factory):
     )
     kernel = folder.parent / "jupyter" / "kernels" / "python3"  # another Python as kernel: not used
     kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(
-        '{"argv": ["/none"], "display_name": "x", "language": "python"}'
-    )
+    (kernel / "kernel.json").write_text('{"argv": ["/none"], "display_name": "x", "language": "python"}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "agg")
         patch.setenv("JUPYTER_PATH", str(folder.parent / "jupyter"))
@@ -113,12 +109,7 @@ def good(tmp_path_factory):
 def test_run_executes_in_order_and_leaves_only_results(good):
     folder, output, lines = good
     names = sorted(path.name for path in output.iterdir() if path.name != ".lock")
-    executed = [
-        "01_data.ipynb",
-        "03_train_ev_ev+1.ipynb",
-        "03_train_ev_ev-1.ipynb",
-        "08_last.ipynb",
-    ]
+    executed = ["01_data.ipynb", "03_train_ev_ev+1.ipynb", "03_train_ev_ev-1.ipynb", "08_last.ipynb"]
     assert names == [*executed, "out.txt", "provenance.json", "tables", "weights"]
     assert [line.split()[0] for line in (lines[0], lines[-1])] == ["01_data", "08_last"]
     assert len(lines) == 4
@@ -173,9 +164,7 @@ def test_resume_keeps_what_is_there_and_refuses_what_is_not(good, tmp_path):
     assert len(states) == 3
     assert {path: path.stat().st_mtime_ns for path in states} == states
     new = json.loads((output / "provenance.json").read_text())["notebooks"]
-    assert {name: new[name] == old[name] for name in old} == {
-        name: name != "08_last" for name in old
-    }
+    assert {name: new[name] == old[name] for name in old} == {name: name != "08_last" for name in old}
     with pytest.raises(ReplicationError, match=r"01_data was run with .*blue.*, not with .*green"):
         run_tiny(folder, **resume, parameters={"colour": "green"})
     (output / "weights" / "ev-1.txt").unlink()
@@ -222,10 +211,7 @@ def test_only_results_of_planned_notebooks_are_removed(folder):
 def test_two_runs_in_one_folder_are_refused(folder):
     write_notebook(folder, "01_first", WRITE)
     write_profile(folder, "  01_first:\n")
-    with (
-        files.locked(folder.parent / "run"),
-        pytest.raises(ReplicationError, match="in use by another"),
-    ):
+    with files.locked(folder.parent / "run"), pytest.raises(ReplicationError, match="in use by another"):
         run_tiny(folder)
 
 
@@ -256,15 +242,9 @@ def test_failing_cell(folder):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (
-            ["try:\n    1 / 0\nexcept Exception:\n    pass"],
-            "ran to its end but did not write out.txt",
-        ),
+        (["try:\n    1 / 0\nexcept Exception:\n    pass"], "ran to its end but did not write out.txt"),
         (["import sys\nsys.exit()", WRITE], f"ended early, before cell {FIRST + 1}"),
-        (
-            ["1 + 1", "import os\nos.kill(os.getpid(), 9)", WRITE],
-            f"failed in cell {FIRST + 1} .*Dead",
-        ),
+        (["1 + 1", "import os\nos.kill(os.getpid(), 9)", WRITE], f"failed in cell {FIRST + 1} .*Dead"),
     ],
     ids=["swallowed exception", "early exit", "dead kernel"],
 )
@@ -313,10 +293,7 @@ BAD_OPTIONS = [
 BAD = [(f"  {one.partition('>')[0].strip()}\n", {}, one.partition("> ")[2])
        for one in BAD_PROFILES.strip().splitlines()]  # fmt: skip
 BAD += [(BOTH, options, message) for options, message in BAD_OPTIONS]
-BAD += [
-    ("", {}, "notebooks: None is not of type 'object'"),
-    ("notebook: x\n", {}, "'notebook' was"),
-]
+BAD += [("", {}, "notebooks: None is not of type 'object'"), ("notebook: x\n", {}, "'notebook' was")]
 
 
 @pytest.mark.parametrize(("profile", "options", "message"), BAD)

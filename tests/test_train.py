@@ -12,13 +12,7 @@ import torch
 from replication import train as module
 from replication.data.patches import PatchSet, patch_count
 from replication.files import ReplicationError, locked
-from replication.train import (
-    Recipe,
-    chain_losses,
-    pixel_loss,
-    read_log,
-    train,
-)
+from replication.train import Recipe, chain_losses, pixel_loss, read_log, train
 from replication.weights import read_safetensors, write_safetensors
 from tests.conftest import files, small
 
@@ -192,9 +186,7 @@ def test_a_fault_keeps_the_last_good_checkpoint(patches, tmp_path, monkeypatch, 
     if fault == "diverged":
         poison = torch.nn.Threshold(float("inf"), float("nan"))
         monkeypatch.setattr(module, "for_training", lambda net: torch.nn.Sequential(net, poison))
-        message = (
-            "diverged: the loss is not finite near step 5 of 12; .*checkpoint is .*/checkpoint"
-        )
+        message = "diverged: the loss is not finite near step 5 of 12; .*checkpoint is .*/checkpoint"
     else:
         monkeypatch.setattr(Path, "write_bytes", full)
         message = "Cannot write .*checkpoint.*: No space left"

@@ -45,10 +45,7 @@ def test_weights_of_another_ev_or_activation_are_refused(tmp_path, facts, messag
 
 @pytest.mark.parametrize("fault", ["nan", "inf", "cut", "another network", "missing"])
 def test_broken_weights_are_one_sentence(tmp_path, fault):
-    network, path = (
-        small(kernels=8 if fault == "another network" else 4),
-        tmp_path / "a.safetensors",
-    )
+    network, path = (small(kernels=8 if fault == "another network" else 4), tmp_path / "a.safetensors")
     message = "holds NaN or infinite .*r3.0.bias"
     if fault in ("nan", "inf"):
         torch.nn.init.constant_(network.r3[0].bias, float(fault))

@@ -21,9 +21,7 @@ from replication.images import luminance as luminance_of
 from replication.metrics.scaling import BRIGHTEST
 
 PROTOCOL = "RGB mean over channels, whole image; Wang SSIM 11x11 sigma 1.5 valid; MS-SSIM 5 scales"
-PU21_PROTOCOL = (
-    "PU21 banding_glare of BT.709 luminance in cd/m2, data_range 256; SSIM Wang 11x11 valid"
-)
+PU21_PROTOCOL = "PU21 banding_glare of BT.709 luminance in cd/m2, data_range 256; SSIM Wang 11x11 valid"
 SSIM_MINIMUM, MS_SSIM_MINIMUM = 11, 161  # smallest image sides in pixels
 
 _PU21 = (0.353487901, 0.3734658629, 8.277049286e-05, 0.9062562627, 0.09150303166, 0.9099517204)

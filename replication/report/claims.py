@@ -168,14 +168,8 @@ _SIDES = pd.Series({ev: (1 if ev > 0 else -1) / 3 for ev in paper.EVS})  # brigh
 
 
 _ABLATIONS = {
-    "The chain infers EV +3 better than the shallow network of [22] (Table 2)": (
-        "chain",
-        "shallow",
-    ),
-    "– because it is a chain: one network with as many parameters is worse": (
-        "chain",
-        "single_deep",
-    ),
+    "The chain infers EV +3 better than the shallow network of [22] (Table 2)": ("chain", "shallow"),
+    "– because it is a chain: one network with as many parameters is worse": ("chain", "single_deep"),
     "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)": ("mprelu", "prelu"),
 }
 
@@ -196,9 +190,7 @@ def _hdr_images():
     note, label = training_text(rows), tables.METHOD_NAMES.get
     for metric, claim in _TABLE5.items():
         found = [(name, judged(part, metric)) for name, part in rows.groupby("dataset")]
-        beaten = [
-            (f"{name}, {label(m)}", one[m]) for name, one in found for m in tables.COMPETITORS
-        ]
+        beaten = [(f"{name}, {label(m)}", one[m]) for name, one in found for m in tables.COMPETITORS]
         curve = [(name, one["tone_curve"]) for name, one in found]
         scores = {name: one[metric][0] for name, one in paper.TABLE5.items() if metric in one}
         gaps = [scores["deep_chain"] - scores[other] for other in tables.COMPETITORS if scores]
