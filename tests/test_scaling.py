@@ -63,7 +63,6 @@ def test_clipped_channels_are_counted():
         (lambda: scale_reference(GREY * 0), "percentile of the reference is 0"),
         (lambda: scale_reference(GREY, luminance=0), "must be positive, not 0"),
         (lambda: scale_reference(GREY, luminance=1e39), "The reference holds values too bright"),
-        (lambda: scale_reference(GREY * 6e38), "The reference holds values too bright.*3e.38"),
         (lambda: scale_test(GREY * 6e38, GREY, ALL), "The test holds values too bright.*3e.38"),
         (lambda: scale_test(GREY[1:], GREY, ALL), r"not \(3, 5, 3\), \(4, 5, 3\)"),
         (lambda: scale_test(GREY, GREY, ALL[1:]), r"bool \(3, 5\)"),
