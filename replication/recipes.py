@@ -103,11 +103,11 @@ def train_subnetworks(
         options = {"label": label or " ".join(f"EV {ev:+d}" for ev in evs), "compile": compile}
         final = training.train(networks, patches, plan, output, facts=kept, **options)
         rank, processes = training.process()
-        facts |= {"device": str(device), "processes": processes, "code_version": code_version()}
-        for ev, network in networks.items() if rank == 0 else ():
-            own[ev]["validation"] = _validation(network, ev, dataset, stacks)
-            save_weights(network.cpu(), written[ev], facts | own[ev])
         if rank == 0:
+            facts |= {"device": str(device), "processes": processes, "code_version": code_version()}
+            for ev, network in networks.items():
+                own[ev]["validation"] = _validation(network, ev, dataset, stacks)
+                save_weights(network.cpu(), written[ev], facts | own[ev])
             final.unlink()
     return written
 

@@ -195,9 +195,8 @@ def joined_processes(device: torch.device) -> Iterator[torch.device]:
         yield device
         dist.barrier()  # what process 0 wrote is there before another process goes on
     except RuntimeError as error:
-        who = f"Process {os.environ['RANK']} of the training lost the others"
-        why = str(error).strip().partition("\n")[0]
-        raise ReplicationError(f"{who}, one of which may have failed: {why}") from error
+        lost = f"Process {os.environ['RANK']} lost the others, one of which may have failed: "
+        raise ReplicationError(lost + str(error).strip().partition("\n")[0]) from error
 
 
 def _steps(
@@ -253,7 +252,11 @@ def train(
     log_file, facts = folder / "log.csv", (facts or {}) | {"recipe": asdict(recipe)}
     steps, (rank, size) = recipe.steps, process()
     if recipe.batch_size % size:
+<<<<<<< HEAD
         raise ReplicationError(f"{size} processes cannot share batches of {recipe.batch_size} equally.")
+=======
+        raise ReplicationError(f"{size} processes cannot share a batch of {recipe.batch_size}.")
+>>>>>>> trimT
     module = nn.ModuleDict({f"{ev:+d}": network for ev, network in networks.items()})
     if size > 1 and device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
