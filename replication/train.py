@@ -252,11 +252,7 @@ def train(
     log_file, facts = folder / "log.csv", (facts or {}) | {"recipe": asdict(recipe)}
     steps, (rank, size) = recipe.steps, process()
     if recipe.batch_size % size:
-<<<<<<< HEAD
-        raise ReplicationError(f"{size} processes cannot share batches of {recipe.batch_size} equally.")
-=======
         raise ReplicationError(f"{size} processes cannot share a batch of {recipe.batch_size}.")
->>>>>>> trimT
     module = nn.ModuleDict({f"{ev:+d}": network for ev, network in networks.items()})
     if size > 1 and device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
