@@ -26,16 +26,28 @@ _TABLE5 |= {f"drim_{kind}": f"– less {kind} of contrast" for kind in ("amplifi
 
 
 def claims_frame() -> pd.DataFrame:
-    """Every claim: `claim`, `paper`, `here`, `verdict`, `notebook`; ReplicationError without rows."""
+    """Every claim: `claim`, `paper`, `here`, `in brief`, `verdict`, `notebook`, by notebook."""
     lines = []
     for claim, theirs, found, notebook, *note in (*_stacks(), *_ablations(), *_hdr_images()):
         here = "; ".join([f"{label}: {evidence}" for label, (_, evidence) in found] + note)
         count = sum(one.startswith("supported") for _, (one, _) in found)
         more = f" ({count} of {len(found)} supported)" if 0 < count < len(found) else ""
+        word = f"**{combined(one for _, one in found)}**{more}"
         link = f"[{notebook[:2]}](../notebooks/{notebook}.ipynb)"
-        lines.append((claim, theirs, here, f"**{combined(one for _, one in found)}**{more}", link))
-    frame = pd.DataFrame(lines, columns=["claim", "paper", "here", "verdict", "notebook"])
+        lines.append((claim, theirs, here, _brief(found), word, link))
+    names = ["claim", "paper", "here", "in brief", "verdict", "notebook"]
+    frame = pd.DataFrame(lines, columns=names)
     return frame.sort_values("notebook", kind="stable", ignore_index=True)
+
+
+def _brief(found: list[tuple[str, Judged]]) -> str:
+    """The differences with their intervals, or the range of differences where these take much room."""
+    gaps = [evidence.partition(" over ")[0] for _, (_, evidence) in found]
+    every = "; ".join(f"{label}: {gap}" for (label, _), gap in zip(found, gaps, strict=True))
+    if len(every) <= 120:
+        return every
+    ends = sorted((gap.partition(" [")[0] for gap in gaps), key=lambda gap: float(gap.split()[0]))
+    return f"{len(gaps)} differences from {ends[0]} to {ends[-1]}"
 
 
 def ablation_verdict(rows: pd.DataFrame, method: str, other: str, logs=None) -> str:
@@ -55,15 +67,15 @@ def _ablation_verdicts(rows, method, other, logs) -> Iterator[tuple[int, Judged,
     budget = "" if pd.isna(budget) else f"{int(budget):,} patches per network"
     for ev in sorted(rows["ev"].unique(), key=abs):
         part = rows[rows["ev"] == ev]
-        one = paired(part, "psnr", method, [other]).loc[other]
+        images = tables.per_image(part, "psnr").unstack()
         seeds = part.pivot_table(index="seed", columns="method", values="psnr")
         rival = seeds[other] if seeds[other].count() > 1 else seeds[other].max()
         gaps = (seeds[method] - rival).dropna()  # the tone curve has one seed only
         scores = [tables.PAPER_ABLATIONS.get((*part["table"][:1], ev, n)) for n in (method, other)]
         theirs = f"{scores[0]['psnr'][0] - scores[1]['psnr'][0]:+.2f} dB" if all(scores) else ""
-        facts = {"scenes": int(one["n"]), "seeds": len(gaps), "over_seeds": seed_interval(gaps)}
+        facts = {"seeds": len(gaps), "over_seeds": seed_interval(gaps)}
         facts |= {"moves": moves, "training": budget}
-        yield ev, verdict(one["difference"], (one["low"], one["high"]), **facts), theirs
+        yield ev, _of_mean((images[method] - images[other]).dropna(), **facts), theirs
 
 
 def learning_curve_moves(logs: pd.DataFrame, methods: Iterable[str]) -> bool:
@@ -78,14 +90,12 @@ def chain_verdict(rows: pd.DataFrame) -> str:
     """Table 4 in words, a line per data set: the chain minus the tone curve, mean over the EVs."""
     lines = []
     for name, part in rows.groupby("dataset"):
-        means = part.pivot_table(index="scene", columns="method", values=["psnr", "ssim"])
-        gain = means.xs("deep_chain", axis=1, level=1) - means.xs("tone_curve", axis=1, level=1)
+        images = [tables.per_image(part, metric).unstack() for metric in ("psnr", "ssim")]
+        psnr, ssim = (one["deep_chain"] - one["tone_curve"] for one in images)
         word, evidence = judged(part, "psnr", training_text(part))["tone_curve"]
-        won = f"better on {(gain > 0)['psnr'].sum()} of {len(gain)} scenes, in SSIM on"
-        lines.append(
-            f"{name}: deep chain minus tone curve, mean over the EVs: {evidence}; median "
-            f"{gain['psnr'].median():+.2f} dB; {won} {(gain > 0)['ssim'].sum()}: **{word}**."
-        )
+        won = f"better on {(psnr > 0).sum()} of {len(psnr)} scenes, in SSIM on {(ssim > 0).sum()}"
+        gap = f"{evidence}; median {psnr.median():+.2f} dB; {won}: **{word}**."
+        lines.append(f"{name}: deep chain minus tone curve, mean over the EVs: {gap}")
     return "\n".join(lines)
 
 
@@ -119,9 +129,14 @@ def training_text(rows: pd.DataFrame) -> str:
     return f"1 training of {min(seen)} to {max(seen)} thousand patches"
 
 
-def _read(folder: str, name: str) -> pd.DataFrame:
-    rows = read_rows(REFERENCE / folder / f"{name}.csv")
-    return rows[rows["dataset"].isin(tables.REAL)] if name in ("table4", "table5") else rows
+def reference_rows(name: str) -> pd.DataFrame:
+    """The committed rows of a table or an ablation."""
+    folder = "ablations" if name in ("table2", "table3", "sensitivity") else "tables"
+    return read_rows(REFERENCE / folder / f"{name}.csv")
+
+
+def _real(name: str) -> pd.DataFrame:
+    return reference_rows(name)[lambda rows: rows["dataset"].isin(tables.REAL)]
 
 
 def _psnr(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -130,9 +145,9 @@ def _psnr(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 
 def _stacks():
-    falls, near, darker, rows = [], [], [], _read("tables", "table4")
+    falls, near, darker, rows = [], [], [], _real("table4")
     means = pd.Series({ev: scores["psnr"][0] for ev, scores in paper.TABLE4.items()})
-    for name, psnr in _psnr(_read("tables", "table1")):
+    for name, psnr in _psnr(reference_rows("table1")):
         steps = (psnr[sign * n] - psnr[sign * (n + 1)] for sign in (1, -1) for n in (1, 2))
         falls.append((f"{name}, smallest step", _of_mean(min(steps, key=np.mean))))
     for name, psnr in _psnr(rows[rows["method"] == "deep_chain"]):
@@ -152,28 +167,30 @@ def _stacks():
 _SIDES = pd.Series({ev: (1 if ev > 0 else -1) / 3 for ev in paper.EVS})  # brighter minus darker
 
 
+_ABLATIONS = {
+    "The chain infers EV +3 better than the shallow network of [22] (Table 2)": ("chain", "shallow"),
+    "– because it is a chain: one network with as many parameters is worse": ("chain", "single_deep"),
+    "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)": ("mprelu", "prelu"),
+}
+
+
 def _ablations():
-    beats = "The chain infers EV +3 better than the shallow network of [22] (Table 2)"
-    width = "– because it is a chain: one network with as many parameters is worse"
-    mprelu = "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)"
-    claims = {beats: ("table2", "chain", "04_chain_vs_shallow", "shallow")}
-    claims |= {width: ("table2", "chain", "04_chain_vs_shallow", "single_deep")}
-    claims |= {mprelu: ("table3", "mprelu", "05_mprelu_vs_prelu", "prelu")}
-    for claim, (study, method, notebook, other) in claims.items():
+    for claim, (method, other) in _ABLATIONS.items():
+        study, notebook = ("table2", "04_chain_vs_shallow")
+        if method == "mprelu":
+            study, notebook = "table3", "05_mprelu_vs_prelu"
         logs = pd.read_csv(REFERENCE / "ablations" / f"{study}_logs.csv")
-        found = list(_ablation_verdicts(_read("ablations", study), method, other, logs))
+        found = list(_ablation_verdicts(reference_rows(study), method, other, logs))
         theirs = ", ".join(text for *_, text in found if text) or "not tested"
         yield claim, theirs, [(f"EV {ev:+d}", one) for ev, one, _ in found], notebook
 
 
 def _hdr_images():
-    rows, notebook = _read("tables", "table5"), "07_hdr_comparison"
+    rows, notebook = _real("table5"), "07_hdr_comparison"
     note, label = training_text(rows), tables.METHOD_NAMES.get
     for metric, claim in _TABLE5.items():
         found = [(name, judged(part, metric)) for name, part in rows.groupby("dataset")]
-        beaten = [
-            (f"{name}, {label(m)}", one[m]) for name, one in found for m in tables.COMPETITORS
-        ]
+        beaten = [(f"{name}, {label(m)}", one[m]) for name, one in found for m in tables.COMPETITORS]
         curve = [(name, one["tone_curve"]) for name, one in found]
         scores = {name: one[metric][0] for name, one in paper.TABLE5.items() if metric in one}
         gaps = [scores["deep_chain"] - scores[other] for other in tables.COMPETITORS if scores]
@@ -185,8 +202,8 @@ def _hdr_images():
     yield claim, "by eye", [("share of blue pixels", verdict(None))], notebook
 
 
-def _of_mean(values: pd.Series) -> Judged:
-    return verdict(values.mean(), mean_interval(values), scenes=len(values))
+def _of_mean(values: pd.Series, **facts) -> Judged:
+    return verdict(values.mean(), mean_interval(values), scenes=len(values), **facts)
 
 
 def _range(values: Iterable[float], form: str) -> str:

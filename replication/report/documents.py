@@ -14,8 +14,8 @@ from replication.files import REFERENCE, RESULTS, ROOT, ReplicationError, atomic
 from replication.model import DeepChain
 from replication.reconstruct import load_chain
 from replication.report import claims, tables
-from replication.report.drawings import residual_frame
-from replication.report.tables import DATASET_NAMES, METRIC_LABELS, REAL, markdown_table
+from replication.report.claims import reference_rows
+from replication.report.tables import METRIC_LABELS, REAL, markdown_table
 from replication.weights import WEIGHTS, chain_hash
 
 
@@ -65,7 +65,7 @@ def stale_weights() -> str:
     """A sentence if the shipped weights are not those of the reference rows, else ""."""
     shipped = chain_hash(DeepChain(), WEIGHTS)
     for name in ("table4", "table5"):
-        rows = _read(name)
+        rows = reference_rows(name)
         scored = ", ".join(rows.loc[rows["method"] == "deep_chain", "weights_hash"].unique())
         if scored != shipped:
             hashes = f"hash {shipped}, but {name}.csv was made with {scored}"
@@ -75,29 +75,36 @@ def stale_weights() -> str:
 
 def _blocks() -> dict[tuple[Path, str], str]:
     readme, report, card = ROOT / "README.md", RESULTS / "REPORT.md", REFERENCE / "MODEL_CARD.md"
-    table4, table5, every = _read("table4"), _read("table5"), claims.claims_frame()
-    here = every.assign(notebook=every["notebook"].str.replace("(../", "(", regex=False))
-    basic, hdrps = ("identity", "tone_curve", "deep_chain"), table5[table5["dataset"] == "hdrps"]
-    short = table4[table4["dataset"].isin(REAL) & table4["method"].isin(basic)]
+    table4, table5, every = (reference_rows("table4"), reference_rows("table5"), claims.claims_frame())
+    basic = table4[table4["method"].isin(("identity", "tone_curve", "deep_chain"))]
+    brief = every.drop(columns="here").rename(columns={"in brief": "here"})
+    brief["notebook"] = brief["notebook"].str.replace("(../", "(", regex=False)
+    hdrps = table5[table5["dataset"] == "hdrps"]
     photo_only = hdrps[~hdrps["method"].isin([*tables.USES_TRUTH, "deep_chain_faithful"])]
-    residuals = residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
-    sensitivity = tables.ablation_frame(_read("sensitivity"), minus="reference")
-    blocks = {(report, name): _section(name, _read(name), logs=True) for name in _SECTIONS}
+    residuals = tables.residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
+    sensitivity = tables.ablation_frame(reference_rows("sensitivity"), minus="reference")
+    blocks = {(report, name): _section(name, reference_rows(name), logs=True) for name in _SECTIONS}
     blocks |= {
-        (readme, "claims"): markdown_table(here),
+        (readme, "claims"): markdown_table(brief),
+        (readme, "table4"): markdown_table(_by_ev(basic[basic["dataset"] == "hdrps"])),
         (readme, "table5"): markdown_table(tables.table5_frame(photo_only)),
-        (report, "claims"): markdown_table(every),
+        (report, "claims"): markdown_table(every.drop(columns="in brief")),
         (report, "table3_residuals"): markdown_table(residuals, decimals=1),
         (report, "sensitivity"): markdown_table(sensitivity),
         (report, "table5_detail"): _parts(table5, tables.table5_detail),
-        (report, "table5_scaling"): _parts(_read("scaling"), tables.scaling_frame),
+        (report, "table5_scaling"): _parts(reference_rows("scaling"), tables.scaling_frame),
+        (card, "table4"): _parts(basic[basic["dataset"].isin(REAL)], tables.table4_frame),
         (card, "training"): markdown_table(_training_frame()),
     }
-    for path in (readme, card):
-        blocks[path, "table4"] = _parts(short, tables.table4_frame)
-        blocks[path, "verdict"] = _bullets([claims.chain_verdict(table4)])
-        blocks[path, "table5_verdict"] = markdown_table(tables.paired_frame(hdrps))
-    return blocks
+    both = {"verdict": _bullets([claims.chain_verdict(table4)])}
+    both["table5_verdict"] = markdown_table(tables.paired_frame(hdrps))
+    return blocks | {(path, name): text for path in (readme, card) for name, text in both.items()}
+
+
+def _by_ev(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 4 of one data set with a line per EV: the paper, the tone curve, the chain."""
+    table = tables.table4_frame(rows[rows["method"] != "identity"]).set_index("method").T[1:]
+    return table.rename(lambda name: name.removeprefix("EV ")).rename_axis("EV").reset_index()
 
 
 _SECTIONS = {
@@ -137,14 +144,9 @@ def _section(name: str, rows: pd.DataFrame, logs: bool = False) -> str:
     return "\n\n".join([_bullets(found), *texts])
 
 
-def _read(name: str) -> pd.DataFrame:
-    folder = "ablations" if name in ("table2", "table3", "sensitivity") else "tables"
-    return read_rows(REFERENCE / folder / f"{name}.csv")
-
-
 def _parts(rows: pd.DataFrame, frame: Callable[..., pd.DataFrame], more: str = "") -> str:
     """A table for each data set, with its name."""
-    parts = [(DATASET_NAMES.get(name, name), frame(part)) for name, part in rows.groupby("dataset")]
+    parts = tables.by_dataset(rows, frame)
     return "\n\n".join(f"**{name}**{more}\n\n{markdown_table(part)}" for name, part in parts)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import nn
 
 from replication.model import DeepChain, SubNetwork, previous_ev
-from replication.report.figures import COLOURS, LABELS, WIDTH, ev_label
-from replication.report.tables import ABLATION_NAMES
+from replication.report.figures import COLOURS, LABELS, PLOT, WIDTH, ev_label
 
 _GREY, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#CFE3F2", "#F6DCC8", "#CDEBDD"
 _SCALE = ("#332288", "#0072B2", "#56B4E9", "#000000", "#E69F00", "#D55E00", "#882255")
@@ -23,6 +21,7 @@ _EV_COLOURS = dict(zip(range(-3, 4), _SCALE, strict=True))
 _X_LABEL = "scene luminance, stops above what saturates EV 0"
 
 
+@PLOT
 def problem_figure() -> Figure:
     """Figure 1, drawn: why one LDR image does not determine an HDR image (a camera of gamma 2.2).
 
@@ -36,8 +35,7 @@ def problem_figure() -> Figure:
     left.axvspan(known[0], known[-1], color=COLOURS["deep_chain"], alpha=0.12, lw=0)
     for x, text in ((-12.8, "levels too\nfar apart"), (0.4, "clipped: nothing\nto map from")):
         left.text(x, 150, text, fontsize=7)
-    left.set_title("(a) the wider the range, the less is known", fontsize=8)
-    left.set_ylabel("pixel value")
+    left.set(title="(a) the wider the range, the less is known", ylabel="pixel value")
     for ev, style in ((-3, "--"), (0, "-"), (3, ":")):
         right.plot(light, _levels(light, ev), style, color=_EV_COLOURS[ev], label=ev_label(ev))
         meets = 2.2 * np.log2(128 / 255) - ev
@@ -45,17 +43,15 @@ def problem_figure() -> Figure:
     right.axhline(128, color="#777777", lw=0.8)
     for y, text in ((134, "one pixel value …"), (60, "… several\nluminances")):
         right.text(-12.8, y, text, fontsize=7)
-    right.set_title("(b) without the settings the scale is unknown", fontsize=8)
+    right.set_title("(b) without the settings the scale is unknown")
     for axes in (left, right):
-        axes.set_xlabel(_X_LABEL, fontsize=8)
-        axes.set_xticks(range(-12, 6, 3))
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, frameon=False, loc="upper left")
+        axes.set(xlabel=_X_LABEL, xticks=range(-12, 6, 3))
+        axes.legend(loc="upper left")
     figure.tight_layout(w_pad=0.8)
     return figure
 
 
+@PLOT
 def stack_range_figure() -> Figure:
     """Figure 2, drawn: which luminances each exposure of the stack holds, and how it is inferred.
 
@@ -72,11 +68,7 @@ def stack_range_figure() -> Figure:
             before = previous_ev(ev)
             end = light[_known(_levels(light, before))][-1]
             _arrow(axes, (end + 0.15, before), (known[-1] + 0.15, ev), bend=0.4 if ev > 0 else -0.4)
-    axes.set(xlim=(-15, 5), ylim=(-3.6, 3.6), yticks=[])
-    axes.set_xlabel(_X_LABEL, fontsize=8)
-    axes.set_xticks(range(-15, 6, 3))
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3, axis="x")
+    axes.set(xticks=range(-15, 6, 3), yticks=[], xlabel=_X_LABEL, xlim=(-15, 5), ylim=(-3.6, 3.6))
     figure.tight_layout()
     return figure
 
@@ -161,6 +153,7 @@ def subnetwork_figure(network: SubNetwork) -> Figure:
     return figure
 
 
+@PLOT
 def activation_figure(functions: Mapping[str, nn.Module]) -> Figure:
     """Activations (Eq. 5) and their slopes, side by side: ``"mprelu"``, ``"prelu"`` … -> module."""
     x = torch.linspace(-2, 2, 401, requires_grad=True)
@@ -173,22 +166,9 @@ def activation_figure(functions: Mapping[str, nn.Module]) -> Figure:
         right.plot(x.detach(), slope, **options)
     for axes, label in ((left, "output"), (right, "slope")):
         axes.set(xlabel="input of the activation", ylabel=label)
-        axes.grid(alpha=0.3)
-    left.legend(fontsize=8, frameon=False)
+    left.legend()
     figure.tight_layout()
     return figure
-
-
-def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
-    """How networks make negative residuals (Section 5.2), in %, mean over the seeds."""
-    by = {"by": ["method", "ev"], "sort": False}
-    inner = activations.dropna(subset="alpha").groupby(**by)["negative"].mean()
-    last = activations[activations["block"] == "r4"].groupby(**by).mean(numeric_only=True)
-    columns = {"inputs of activations < 0 (%)": inner, "residual < 0 (%)": last["negative"]}
-    columns["from negative features (%)"] = last["negative_features"]
-    frame = (100 * pd.DataFrame(columns).loc[inner.index]).rename_axis(["contender", "EV"])
-    frame = frame.rename(ABLATION_NAMES, level=0).rename("{:+d}".format, level=1)
-    return frame.reset_index()
 
 
 def _size(layer: nn.Conv2d) -> str:

@@ -27,10 +27,16 @@ COLOURS = {name: one.colour for name, one in (METHODS | CONTENDERS).items()}
 LABELS = {name: one.label for name, one in (METHODS | CONTENDERS).items()}
 WIDTH = 7.2  # inches: a printed text width with margins
 
+PLOT = plt.rc_context({
+    "axes.grid": True, "axes.grid.which": "both", "grid.alpha": 0.3, "axes.titlesize": 8,
+    "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
+    "legend.frameon": False, "figure.titlesize": 9,
+})  # fmt: skip
+"""Decorator: how every plot looks that shows no pictures."""
+
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
 _ON_PICTURE = {"bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}}
-_BELOW = {"fraction": 0.035, "pad": 0.025, "aspect": 55}
 _DIAMOND = {"ls": "", "marker": "D", "ms": 4, "mfc": "white", "mec": "black"}
 _DESCRIPTION, _COPYRIGHT = 0x010E, 0x8298  # EXIF tags
 
@@ -50,8 +56,7 @@ def save_figure(figure: Figure, path: str | Path, *, pictures: str = "", dpi: in
     if not pictures and any(i.get_array().ndim == 3 for a in figure.axes for i in a.images):
         raise ValueError(f"Say whose pictures {path.name} shows.")
     note = {"Pictures": pictures or "none"}
-    if pictures:
-        note["Copyright"] = SHOWABLE.get(pictures, "not to be published")
+    note |= {"Copyright": SHOWABLE.get(pictures, "not to be published")} if pictures else {}
     options: dict[str, Any] = {"metadata": {"Software": None} | note}
     if path.suffix != ".png":
         exif = Image.Exif()
@@ -114,10 +119,8 @@ def difference_figure(
         errors = [np.abs(images[ev].astype(float) - truth[ev]).mean(-1) for ev in evs]
         lines.append((LABELS.get(method, method).replace(" ", "\n"), [images[ev] for ev in evs]))
         lines.append(("absolute\ndifference", [(error, style) for error in errors]))
-    figure, grid = _grid(lines, [ev_label(ev) for ev in evs])
     text = "absolute difference to the ground truth (levels of 255, mean of RGB)"
-    _scale(grid[-1, 0].images[0], text, ax=grid, **_BELOW)
-    return figure
+    return _grid(lines, [ev_label(ev) for ev in evs], scale=text)[0]
 
 
 def gain_figure(scenes: Mapping[str, tuple[np.ndarray, np.ndarray]], limit: float = 12) -> Figure:
@@ -128,10 +131,8 @@ def gain_figure(scenes: Mapping[str, tuple[np.ndarray, np.ndarray]], limit: floa
     """
     style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
     photos, gains = zip(*scenes.values(), strict=True)
-    figure, grid = _grid([("", photos), ("", [(gain, style) for gain in gains])], scenes)
     text = "purple: the tone curve is nearer; orange: the chain is (levels of 255, mean of RGB and EVs)"
-    _scale(grid[-1, 0].images[0], text, ax=grid, **_BELOW)
-    return figure
+    return _grid([("", photos), ("", [(gain, style) for gain in gains])], scenes, scale=text)[0]
 
 
 def overview_figure(stack: Mapping[int, np.ndarray], tone_mapped: np.ndarray) -> Figure:
@@ -181,16 +182,19 @@ def _comparison_key(axes: Axes, seen: Any) -> None:
     names = {"only in the true image: lost": LOSS, "only in this image: amplified": AMPLIFICATION}
     names |= {"in both, with opposite signs": REVERSAL}
     patches = [Rectangle((0, 0), 1, 1, color=colour, label=text) for text, colour in names.items()]
-    title = {"title": "DRIM: contrast that an observer sees", "title_fontsize": 7}
-    axes.legend(handles=patches, loc="upper left", fontsize=7, frameon=False, **title)
-    text = "HDR-VDP-2: probability that it is seen"
-    _scale(seen, text, cax=axes.inset_axes((0.06, 0.3, 0.86, 0.08)))
+    style = {"loc": "upper left", "fontsize": 7, "frameon": False, "title_fontsize": 7}
+    axes.legend(handles=patches, title="DRIM: contrast that an observer sees", **style)
+    place = axes.inset_axes((0.06, 0.3, 0.86, 0.08))
+    _scale(seen, "HDR-VDP-2: probability that it is seen", cax=place)
 
 
 def _grid(
-    lines: Sequence[tuple[str, Sequence]], titles: Iterable[str], hspace: float = 0.03
+    lines: Sequence[tuple[str, Sequence]], titles: Iterable[str], hspace=0.03, scale: str = ""
 ) -> tuple[Figure, np.ndarray]:
-    """Lines of a label and pictures, or (map, options of imshow); titles above the first of them."""
+    """Lines of a label and pictures, or (map, options of imshow); titles above the first of them.
+
+    `scale` is the label of a colour scale below, for the maps in the last line.
+    """
     columns, shapes = len(lines[0][1]), [np.shape(cell) for cell in lines[0][1]]
     ratio = max(shape[0] / shape[1] for shape in shapes)
     size = (WIDTH, WIDTH / columns * ratio * (len(lines) + hspace * (len(lines) - 1)))
@@ -203,6 +207,8 @@ def _grid(
         row[0].set_ylabel(label, fontsize=6.5, rotation=0, ha="right", va="center")
     for axes, title in zip(grid.flat, titles, strict=False):
         axes.set_title(title, fontsize=8, pad=3)
+    if scale:
+        _scale(grid[-1, 0].images[0], scale, ax=grid, fraction=0.035, pad=0.025, aspect=55)
     return figure, grid
 
 
@@ -218,6 +224,7 @@ def _scale(shown: Any, label: str, **place) -> None:
     bar.ax.tick_params(labelsize=7)
 
 
+@PLOT
 def psnr_figure(summary: pd.DataFrame, theirs: Mapping[int, Mapping], title: str = "") -> Figure:
     """PSNR over EV, mean ± σ over the scenes, with the paper's (`theirs`, as `paper.TABLE4`).
 
@@ -236,9 +243,8 @@ def psnr_figure(summary: pd.DataFrame, theirs: Mapping[int, Mapping], title: str
         axes.errorbar(part.index + shift, part["psnr_mean"], part["psnr_sigma"], **style)
     axes.set_xticks(list(scores), [ev_label(ev) for ev in scores])
     axes.set(xlabel="exposure of the inferred image", ylabel="PSNR in dB (mean ± σ over scenes)")
-    axes.set_title(title, fontsize=9)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    axes.set_title(title)
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -267,6 +273,7 @@ def ablation_figure(rows: pd.DataFrame, metric: str = "psnr", label: str = "PSNR
     return _dots_figure(panels, {"marker": "|", "ms": 7, "mew": 1}, "one seed")
 
 
+@PLOT
 def _dots_figure(panels: Mapping, style: Mapping, mark: str, title: str = "") -> Figure:
     """Panels: label -> method -> (a value per image, the marks to draw, the paper's (mean, σ))."""
     methods = list(next(iter(panels.values())))
@@ -280,17 +287,15 @@ def _dots_figure(panels: Mapping, style: Mapping, mark: str, title: str = "") ->
             axes.plot(np.nanmean(values), y, "o", color=colour, ms=5)
             if theirs:
                 axes.plot(theirs[0], y, **_DIAMOND)
-        axes.set_xlabel(label, fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.3)
-    grid[0, 0].set_yticks(range(len(methods)), [LABELS[name] for name in methods], fontsize=7)
+        axes.set_xlabel(label)
+    grid[0, 0].set_yticks(range(len(methods)), [LABELS[name] for name in methods])
     grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     mean = {"lw": 2.5, "marker": "o", "ms": 5, "label": "mean, 95 % over images"}
     marks = [mean, {"ls": "", "label": mark, **style}, {"label": "paper's mean", **_DIAMOND}]
     handles = [Line2D([], [], **({"color": "#777777"} | options)) for options in marks]
-    figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+    figure.suptitle(title, x=0.02, ha="left")
     figure.tight_layout(w_pad=0.6, rect=(0, 0, 1, 0.96))
-    figure.legend(handles=handles, loc="upper right", ncols=3, fontsize=7, frameon=False)
+    figure.legend(handles=handles, loc="upper right", ncols=3)
     return figure
 
 
@@ -298,51 +303,51 @@ def curves_figure(
     x: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, **options
 ) -> Figure:
     """Lines label -> ``(n,)`` over a common `x` ``(n,)``; `options` are properties of the axes."""
-    return _lines({label: (x, y) for label, y in curves.items()}, xlabel, ylabel, **options)
+    return _lines({label: pd.Series(y, x) for label, y in curves.items()}, xlabel, ylabel, **options)
 
 
 def training_figure(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss (Eq. 3) over patches seen on logarithmic axes: label -> rows of `train.read_log`."""
-    frames = {label: pd.DataFrame(rows) for label, rows in logs.items()}
-    curves = {label: (log["patches"], log["loss"]) for label, log in frames.items()}
+    losses = {name: pd.DataFrame(rows).set_index("patches")["loss"] for name, rows in logs.items()}
     label = "training loss, Eq. 3\n(images in [0, 1], sum over RGB)"
-    return _lines(curves, "patches seen", label, xscale="log", yscale="log")
+    return _lines(losses, "patches seen", label, xscale="log", yscale="log")
 
 
-def _lines(curves: Mapping[str, tuple], xlabel: str, ylabel: str, **options) -> Figure:
+@PLOT
+def _lines(curves: Mapping[str, pd.Series], xlabel: str, ylabel: str, **options) -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
-    for number, (label, (x, y)) in enumerate(curves.items()):
-        axes.plot(x, y, label=label, **_line(number))
+    for number, (label, curve) in enumerate(curves.items()):
+        axes.plot(curve, label=label, **_line(number))
     axes.set(xlabel=xlabel, ylabel=ylabel, **options)
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend()
     return figure
 
 
+@PLOT
 def study_training_figure(logs: pd.DataFrame) -> Figure:
     """Loss curves of an ablation (``STUDY_logs.csv``), a panel per EV; bands hold the seeds."""
     evs = sorted(logs["ev"].unique(), key=abs)
     figure, panels = plt.subplots(1, len(evs), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
     methods, handles = [name for name in CONTENDERS if name in set(logs["method"])], {}
     for axes, ev in zip(panels[0], evs, strict=True):
+        axes.set(xscale="log", yscale="log", xlabel="patches seen", title=ev_label(ev))
         for number, method in enumerate(methods):
             by = logs[(logs["method"] == method) & (logs["ev"] == ev)].groupby("patches")["loss"]
             if len(by):
                 style = _line(number) | {"color": COLOURS[method]}
                 (handles[LABELS[method]],) = axes.plot(by.mean(), **style)
-                low, high = by.min(), by.max()
-                axes.fill_between(low.index, low, high, color=style["color"], alpha=0.15, lw=0)
-        axes.set(xscale="log", yscale="log", xlabel="patches seen")
+                axes.fill_between(
+                    *by.agg(["min", "max"]).reset_index().T.to_numpy(),
+                    alpha=0.15,
+                    lw=0,
+                    color=COLOURS[method],
+                )
         for axis, steps in ((axes.xaxis, (1, 3)), (axes.yaxis, (1, 2, 5))):
-            axis.set_major_locator(LogLocator(subs=steps))
-            axis.set_major_formatter("{x:g}")
+            axis.set(major_locator=LogLocator(subs=steps), major_formatter="{x:g}")
             axis.set_minor_formatter("")
-        axes.set_title(ev_label(ev), fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.3, which="both")
-    panels[0, 0].set_ylabel("training loss, Eq. 3 (sum over RGB)", fontsize=8)
+    panels[0, 0].set_ylabel("training loss, Eq. 3 (sum over RGB)")
     figure.tight_layout(w_pad=0.6, rect=(0, 0.07, 1, 1))
-    figure.legend(handles.values(), handles, loc="lower center", ncols=4, fontsize=7, frameon=False)
+    figure.legend(handles.values(), handles, loc="lower center", ncols=4)
     return figure
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -128,14 +128,27 @@ def verdict(
     return word, ", ".join(filter(None, [*facts, moves and "training loss still falling"]))
 
 
+def per_image(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """Mean of a metric over EVs and seeds, by scene (of a data set) and method."""
+    scene = (rows["dataset"] + "/" + rows["scene"]).rename("scene")
+    return rows.groupby([scene, "method"])[metric].mean()
+
+
 def paired(
     rows: pd.DataFrame, metric: str, method: str = "deep_chain", against: Sequence[str] = FAMILY
 ) -> pd.DataFrame:
-    """:func:`paired_differences` by image, with means over EVs and seeds first, by the other method."""
-    images = rows.assign(scene=rows["dataset"] + "/" + rows["scene"])
-    images = images.groupby(["scene", "method"], as_index=False)[metric].mean()
+    """:func:`paired_differences` by image, a line for each of `against` that the rows hold."""
+    images = per_image(rows, metric).reset_index()
     present = [name for name in against if name in set(images["method"]) and name != method]
     return paired_differences(images, metric, method, against=present).set_index("against")
+
+
+def gains(rows: pd.DataFrame, metric: str, minus: str = "tone_curve") -> dict[str, str]:
+    """Method -> its paired difference to `minus`, with the 95 % interval; – where there is none."""
+    images = per_image(rows, metric).unstack()
+    gaps = images.sub(images[minus], axis=0).drop(columns=minus) if minus in images else {}
+    found = {name: _signed(gap.mean(), mean_interval(gap), metric) for name, gap in gaps.items()}
+    return dict.fromkeys(images, "–") | found
 
 
 def number_text(value: Any, decimals: int) -> str:
@@ -166,80 +179,72 @@ def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -
     if isinstance(shown, str):
         lines = shown.replace("**", "").splitlines()
         return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
+
+    def text(names: list[str]) -> str:
+        options = {"colalign": ["left", *["right"] * (len(names) - 1)], "disable_numparse": True}
+        return tabulate(shown[names].astype(str), names, "plain", showindex=False, **options)
+
     first, *others = list(shown)
-    blocks = [[first, *others[:together]]]
-    for start in range(together, len(others), together):
-        group = others[start : start + together]
-        fits = len(_plain(shown, [*blocks[-1], *group]).partition("\n")[0]) <= width
-        blocks = [*blocks[:-1], [*blocks[-1], *group]] if fits else [*blocks, [first, *group]]
-    return "\n\n".join(_plain(shown, block) for block in blocks)
+    blocks = [[first]]
+    for start in range(0, len(others), together):
+        wider = [*blocks[-1], *others[start : start + together]]
+        if len(blocks[-1]) > 1 and text(wider).index("\n") > width:
+            blocks.append([first, *others[start : start + together]])
+        else:
+            blocks[-1] = wider
+    return "\n\n".join(map(text, blocks))
 
 
-def _plain(table: pd.DataFrame, names: list[str]) -> str:
-    options = {"colalign": ["left", *["right"] * (len(names) - 1)], "disable_numparse": True}
-    return tabulate(table[names].astype(str), names, "plain", showindex=False, **options)
-
-
-def gains(rows: pd.DataFrame, metric: str, names, minus="tone_curve") -> dict[str, str]:
-    """Methods present, in the order of `names` -> paired difference to `minus`, with its interval."""
-    found = {name: "–" for name in names if name in set(rows["method"])}
-    for name in found.keys() - {minus} if minus in found else ():
-        one = paired(rows, metric, name, [minus]).iloc[0]
-        found[name] = _signed(one["difference"], (one["low"], one["high"]), metric)
-    return found
+def by_dataset(
+    rows: pd.DataFrame, frame: Callable[[pd.DataFrame], pd.DataFrame]
+) -> list[tuple[str, pd.DataFrame]]:
+    """The name in words and the table of each data set in `rows`."""
+    return [(DATASET_NAMES.get(name, name), frame(part)) for name, part in rows.groupby("dataset")]
 
 
 def table4_frame(rows: pd.DataFrame, metric: str = "psnr") -> pd.DataFrame:
     """Table 4 of one data set: mean ± σ of a metric per method and EV, the paper's first."""
-    gain = gains(rows, metric, METHOD_NAMES)
-    own = rows.pivot_table(index="method", columns="ev", values=metric, aggfunc=_score(metric))
-    theirs = {ev: score_text(paper.TABLE4[ev][metric], DECIMALS[metric]) for ev in own}
-    table = pd.concat([pd.DataFrame(theirs, ["paper, on its own data"]), own.loc[list(gain)]])
-    table = table.rename(METHOD_NAMES).rename(columns="EV {:+d}".format)
-    table.insert(0, "minus tone curve, mean of EVs", ["–", *gain.values()])
-    return table.rename_axis("method").reset_index()
-
-
-def _score(metric: str) -> Callable[[pd.Series], str]:
-    return lambda values: score_text((values.mean(), values.std()), DECIMALS[metric])
+    columns: dict[str, Mapping] = {"minus tone curve, mean of EVs": gains(rows, metric)}
+    for ev, part in rows.groupby("ev"):
+        theirs = score_text(paper.TABLE4[ev][metric], DECIMALS[metric])
+        columns[f"EV {ev:+d}"] = {"paper": theirs, **part.groupby("method")[metric].agg(_score)}
+    return _table(columns, {"paper": "paper, on its own data", **METHOD_NAMES})
 
 
 def table4_text(rows: pd.DataFrame, metric: str = "psnr") -> str:
     """Table 4 as plain text, one table for each data set."""
-    parts = [(name, as_text(table4_frame(part, metric))) for name, part in rows.groupby("dataset")]
-    return "\n\n".join(f"{METRIC_LABELS[metric]}, {DATASET_NAMES.get(n, n)}\n{t}" for n, t in parts)
+    parts = by_dataset(rows, partial(table4_frame, metric=metric))
+    return "\n\n".join(f"{METRIC_LABELS[metric]}, {name}\n{as_text(one)}" for name, one in parts)
 
 
 def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
     """Table 5 of one data set: tone-mapped PSNR and HDR-VDP-2's Q, mean ± σ, with 95 % intervals."""
-    lines: dict[str, dict[str, str]] = {}
+    columns: dict[str, Mapping] = {}
     for metric in ("psnr", "hdrvdp2_q"):
-        label, digits = METRIC_LABELS[metric], DECIMALS[metric]
-        for method, gain in gains(rows, metric, METHOD_NAMES).items():
-            values = rows.loc[rows["method"] == method, metric]
-            lines.setdefault(method, {"method": METHOD_NAMES[method]}).update({
-                f"{label}, minus tone curve": gain,
-                f"{label}, paper": score_text(paper.TABLE5.get(method, {}).get(metric), digits),
-                f"{label}, ours": _score(metric)(values),
-                f"{label}, 95 % interval": f"[{_span(mean_interval(values), metric, ', ')}]",
-            })  # fmt: skip
-    return pd.DataFrame(lines.values())
+        label, values = METRIC_LABELS[metric], rows.groupby("method")[metric]
+        theirs = {m: one[metric] for m, one in paper.TABLE5.items() if metric in one}
+        theirs = {m: score_text(one, DECIMALS[metric]) for m, one in theirs.items()}
+        spans = {m: f"[{_span(mean_interval(one), metric, ', ')}]" for m, one in values}
+        columns |= {f"{label}, minus tone curve": gains(rows, metric), f"{label}, paper": theirs}
+        columns |= {f"{label}, ours": values.agg(_score), f"{label}, 95 % interval": spans}
+    return _table(columns, METHOD_NAMES)
 
 
 def table5_text(rows: pd.DataFrame) -> str:
     """Table 5 as plain text, one table for each data set."""
-    parts = [(n, as_text(table5_frame(part), together=4)) for n, part in rows.groupby("dataset")]
-    return "\n\n".join(f"Table 5, {DATASET_NAMES.get(name, name)}\n{text}" for name, text in parts)
+    parts = by_dataset(rows, table5_frame)
+    return "\n\n".join(f"Table 5, {name}\n{as_text(one, together=4)}" for name, one in parts)
 
 
 def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
     """Means of the measures that Table 5 lacks; n is the number of images that have such pixels."""
-    table = pd.DataFrame({"PU21-PSNR minus tone curve": gains(rows, "pu21_psnr", METHOD_NAMES)})
+    columns: dict[str, Mapping[str, str]] = {"PU21-PSNR minus tone curve": gains(rows, "pu21_psnr")}
     for metric in [one for one in METRIC_LABELS if one in rows and one not in paper.TABLE5["huo"]]:
         values, digits = rows.groupby("method")[metric], DECIMALS[metric]
         n = f" (n = {values.count().max()})" if metric in MAY_BE_EMPTY else ""
-        table[METRIC_LABELS[metric] + n] = values.mean().map(partial(number_text, decimals=digits))
-    return table.rename(METHOD_NAMES).rename_axis("method").reset_index()
+        means = values.mean().map(partial(number_text, decimals=digits))
+        columns[METRIC_LABELS[metric] + n] = means
+    return _table(columns, METHOD_NAMES)
 
 
 def paired_frame(rows: pd.DataFrame, method: str = "deep_chain") -> pd.DataFrame:
@@ -270,22 +275,42 @@ def ablation_frame(rows: pd.DataFrame, metric="psnr", minus="tone_curve") -> pd.
 
     σ is over images, of each image's mean over the seeds; "seeds" are their lowest and highest mean.
     """
-    lines: dict[str, dict[str, str]] = {}
+    columns: dict[str, Mapping] = {}
     for ev in sorted(rows["ev"].unique(), key=abs):
         part, name = rows[rows["ev"] == ev], f"EV {ev:+d}"
-        for method, gain in gains(part, metric, ABLATION_NAMES, minus).items():
-            own = part[part["method"] == method]
-            images, seeds = (own.groupby(by)[metric].mean() for by in ("scene", "seed"))
-            theirs = PAPER_ABLATIONS.get((own["table"].iloc[0], ev, method), {}).get(metric)
-            line = lines.setdefault(method, {"contender": ABLATION_NAMES[method]})
-            line[f"{name} minus {ABLATION_NAMES[minus]}"] = gain
-            line[f"{name}, paper"] = score_text(theirs, DECIMALS[metric])
-            line[name] = _score(metric)(images)
-            span = _span((seeds.min(), seeds.max()), metric)
-            line[f"{name}, seeds"] = "–" if len(seeds) == 1 else span
-    table = pd.DataFrame(lines.values())
-    empty = [name for name in table if name.endswith("paper") and set(table[name]) == {"–"}]
-    return table.drop(columns=empty)
+        theirs = {m: PAPER_ABLATIONS.get((part["table"].iloc[0], ev, m)) for m in CONTENDERS}
+        theirs = {m: score_text(one[metric], DECIMALS[metric]) for m, one in theirs.items() if one}
+        seeds = part.groupby(["method", "seed"])[metric].mean().groupby("method")
+        spans = {m: _span((x.min(), x.max()), metric) for m, x in seeds if len(x) > 1}
+        columns[f"{name} minus {ABLATION_NAMES[minus]}"] = gains(part, metric, minus)
+        columns |= {f"{name}, paper": theirs} if theirs else {}
+        columns[name] = per_image(part, metric).groupby("method").agg(_score)
+        columns[f"{name}, seeds"] = spans
+    return _table(columns, ABLATION_NAMES, "contender")
+
+
+def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
+    """How networks make negative residuals (Section 5.2), in %, mean over the seeds."""
+    by = {"by": ["method", "ev"], "sort": False}
+    inner = activations.dropna(subset="alpha").groupby(**by)["negative"].mean()
+    last = activations[activations["block"] == "r4"].groupby(**by).mean(numeric_only=True)
+    columns = {"inputs of activations < 0 (%)": inner, "residual < 0 (%)": last["negative"]}
+    columns["from negative features (%)"] = last["negative_features"]
+    frame = (100 * pd.DataFrame(columns).loc[inner.index]).rename_axis(["contender", "EV"])
+    frame = frame.rename(ABLATION_NAMES, level=0).rename("{:+d}".format, level=1)
+    return frame.reset_index()
+
+
+def _table(columns: Mapping[str, Mapping], names: Mapping, title: str = "method") -> pd.DataFrame:
+    """Texts by column and method as a table: a line for each of `names` with a value that is ours."""
+    ours = [set(pd.Series(one).index) for name, one in columns.items() if "paper" not in name]
+    table = pd.DataFrame(columns).reindex([name for name in names if name in set().union(*ours)])
+    return table.astype(object).fillna("–").rename(names).rename_axis(title).reset_index()
+
+
+def _score(values: pd.Series) -> str:
+    """``mean ± σ`` of a column of the rows."""
+    return score_text((values.mean(), values.std()), DECIMALS[values.name])
 
 
 def _span(pair: tuple[float, float], metric: str, between: str = " … ") -> str:

@@ -38,24 +38,24 @@ def compare_tables(path: str | Path, reference: str | Path) -> tuple[bool, str]:
     A run must have every row of the reference for the data sets and methods that it has.
     """
     ours, theirs, name = read_rows(path), read_rows(reference), Path(path).name
-    keys = [key for key in KEYS if key in ours and key in theirs]
     theirs = theirs.merge(ours[["table", "dataset", "split", "method"]].drop_duplicates())
+    keys = [key for key in KEYS if key in ours and key in theirs]
     ours, theirs = ours.set_index(keys), theirs.set_index(keys)
     more, lost = len(ours.index.difference(theirs.index)), len(theirs.index.difference(ours.index))
     lost = 0 if name == SHARED[-1] else lost
-    both = ours.index.intersection(theirs.index)
+    both, columns = ours.index.intersection(theirs.index), ours.columns.intersection(theirs.columns)
     if both.empty:
         raise ReplicationError(f"{path} and {reference} have no row in common.")
-    columns = [name for name in METRICS if name in ours and name in theirs]
-    metrics, columns = columns, [*columns, "data_hash", "weights_hash"]
+    columns = [one for one in (*METRICS, "data_hash", "weights_hash") if one in columns]
     one, other = ours.loc[both, columns], theirs.loc[both, columns]
+    metrics = [column for column in columns if column in TOLERANCE]
     gaps = (one[metrics] - other[metrics]).abs() / TOLERANCE[metrics]
     gaps = gaps.reindex(columns=columns).fillna(float("inf"))  # NaN against a number; other hashes
     gaps = gaps.mask((one == other) | (one.isna() & other.isna()), 0.0)
     wrong, (*place, column) = int((gaps > 1).any(axis=1).sum()), gaps.stack().idxmax()
-    pair = [str(frame.round(6).loc[tuple(place), column]) for frame in (one, other)]
+    pair = [frame.loc[tuple(place), column] for frame in (one.round(6), other.round(6))]
     worst = f"{column} {pair[0]}, reference {pair[1]} ({' '.join(map(str, place[1:]))})"
-    worst = f"largest difference: {worst}" if gaps.loc[tuple(place), column] else "all equal"
+    worst = f"largest difference: {worst}" if gaps.max(axis=None) else "all equal"
     found = f"{wrong} of {len(both)} rows differ" if wrong else f"{len(both)} rows"
     if more or lost:
         found = f"{more} rows are not in the reference, {lost} rows of the reference are missing"
