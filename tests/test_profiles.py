@@ -27,7 +27,7 @@ SHORT = {  # what differs between profiles is executed once; `make replicate` ex
 BRIEF = {"patches": 16, "scaling_scenes": 1, "scene_number": 0, "jobs": 1, "ev": -3}
 
 
-def frames(number, side=176):
+def frames(number, side):
     """Smooth light, photographed seven times by a camera with gamma 2.2."""
     coarse = np.random.default_rng(number).uniform(-2.5, 1.5, (6, 6, 3)).astype(np.float32)
     light = 2 ** cv2.resize(coarse, (side, side))
@@ -35,11 +35,11 @@ def frames(number, side=176):
     return {ev: np.uint8(255 * photo) for ev, photo in photos.items()}
 
 
-def vds(root):
+def vds(root, side=176):
     """The authors' folders."""
     for number in range(1, 7):
         name, split = f"t{number:02d}", "train" if number < 5 else "test"
-        for ev, image in frames(number).items():
+        for ev, image in frames(number, side).items():
             io.write_png(root / f"vds/{split}/set/{name}/{name}_{ev}EV_true.jpg.png", image)
 
 
