@@ -11,9 +11,9 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "CITATION.cff", "data/README.md", "tests/golden/README.md", "results/*.md",
-         "notebooks/*.ipynb", "notebooks/*.md", "results/reference/*.md",
-         "results/reference/figures/*", "results/reference/tables/*.csv")  # fmt: skip
+FILES = ("*.md", "*.cff", "data/*.md", "results/*.md", "results/reference/*.md", "tests/golden/*.md",
+         "results/reference/figures/*", "results/reference/tables/*.csv",
+         "notebooks/*.md", "notebooks/*.ipynb")  # fmt: skip
 TABLES = "results/reference/tables"
 log = logging.getLogger("mkdocs.hooks")
 
@@ -24,9 +24,10 @@ def on_files(files, config):
     for path in (path for pattern in FILES for path in sorted(ROOT.glob(pattern))):
         name = path.relative_to(ROOT).as_posix()
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
-    names = sorted(path.name for path in (ROOT / TABLES).iterdir())
-    text = "\n".join([f"# {TABLES}", "", *(f"* [{name}]({name})" for name in names)])
-    files.append(File.generated(config, f"{TABLES}/index.md", content=text))
+    listed = [f"* [{path.name}]({path.name})" for path in sorted((ROOT / TABLES).iterdir())]
+    files.append(
+        File.generated(config, f"{TABLES}/index.md", content="\n".join([f"# {TABLES}", "", *listed]))
+    )
 
 
 def on_page_markdown(markdown, page, config, files):

@@ -53,9 +53,7 @@ def scrub(notebook: nbformat.NotebookNode, folders: Mapping[str, str]) -> nbform
     `folders`: absolute path -> what to write instead, beside the repository, home and Python's packages.
     """
     steps = [preprocessors.TagRemovePreprocessor(remove_cell_tags={INJECTED}, enabled=True)]
-    steps += [
-        preprocessors.ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags", "jupyter"})
-    ]
+    steps += [preprocessors.ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags", "jupyter"})]
     for step in (*steps, preprocessors.CoalesceStreamsPreprocessor()):
         notebook, _ = step.preprocess(notebook, {})
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": KERNEL}

@@ -82,8 +82,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from replication.evaluation.rows import read_rows
     from replication.report.tables import as_text, table5_frame
 
-    options = _options(args, "split weights jobs device")
-    path = radiance.evaluate(args.dataset, args.output, **options)
+    path = radiance.evaluate(args.dataset, args.output, **_options(args, "split weights jobs device"))
     for name, rows in read_rows(path).groupby("dataset", sort=False):
         print(f"{name}, mean ± σ\n{as_text(table5_frame(rows), together=3)}\n")
     print(f"Protocol: {radiance.PROTOCOL}.\nRows in {path}.")
@@ -237,11 +236,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0; 2 on bad input (one sentence on stderr), 130 on Ctrl-C, 143 on SIGTERM, 141 on a closed pipe.
-    """
+    """Run it: 0, or 2 on bad input (one sentence), 130 on Ctrl-C, 143 on SIGTERM, 141 on a closed pipe."""
     for stream in (sys.stdout, sys.stderr):  # no name of a file ends in a traceback
         stream.reconfigure(errors="backslashreplace")
     with suppress(ValueError):  # signals are for the main thread only

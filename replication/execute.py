@@ -71,8 +71,7 @@ def execute(
     Raises:
         ReplicationError: A notebook failed; no other is started, and those that run are finished.
     """
-    waiting, running, errors = list(tasks), {}, []
-    jobs = max(1, min(jobs, len(tasks)))
+    waiting, running, errors, jobs = list(tasks), {}, [], max(1, min(jobs, len(tasks)))
     with tempfile.TemporaryDirectory() as kernels:
         write_kernel_spec(Path(kernels) / "kernels" / KERNEL)  # the running Python, not Jupyter's
         try:

@@ -44,10 +44,9 @@ def notebook_parameters(path: str | Path) -> dict[str, Any]:
         ReplicationError: There is not one such cell (a notebook saved from a run has two), or it holds more
             than plain literals (a computed value would go stale).
     """
-    wanted = {"parameters", INJECTED}
-    tagged = [c for c in read_notebook(path).cells if wanted & set(c.metadata.get("tags", []))]
+    cells, tags = read_notebook(path).cells, {"parameters", INJECTED}
     try:
-        (cell,) = tagged
+        (cell,) = [cell for cell in cells if tags & set(cell.metadata.get("tags", []))]
         assigned = [(one.targets, one.value) for one in ast.parse(cell.source).body]
         return {name.id: ast.literal_eval(value) for names, value in assigned for name in names}
     except (SyntaxError, ValueError, AttributeError) as error:
@@ -113,8 +112,8 @@ def plan(
     given, listed, tasks, used = dict(parameters or {}), profile["notebooks"], [], set()
     wanted = list(listed if notebooks is None else notebooks)
     if unknown := [name for name in wanted if name not in listed]:
-        what = f"has no notebook {unknown[0]!r}; it runs: {', '.join(listed)}"
-        raise ReplicationError(f"{profile['name']} {what}.")
+        what = f"no notebook {unknown[0]!r}; it runs: {', '.join(listed)}"
+        raise ReplicationError(f"{profile['name']} has {what}.")
     general = {"dataset": profile["dataset"]} | ({"device": device} if device else {})
     for notebook in (name for name in listed if name in wanted):
         path, entry = Path(notebook_folder) / f"{notebook}.ipynb", listed[notebook]
@@ -143,8 +142,7 @@ def _check_parameters(given: Mapping[str, Any], defaults: Mapping[str, Any], pat
     plain = (bool, int, float, str, list, dict, type(None))
     for name, value in given.items():
         if name not in defaults:
-            known = ", ".join(defaults)
-            raise ReplicationError(f"{path} has no parameter {name}; it has: {known}.")
+            raise ReplicationError(f"{path} has no parameter {name}; it has: {', '.join(defaults)}.")
         kind = type(defaults[name])
         if type(value) not in {float: (float, int), type(None): plain}.get(kind, (kind,)):
             what = f"cannot be {value!r}, its default {defaults[name]!r} is of another type"
