@@ -16,19 +16,16 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbconvert.preprocessors import (
-    ClearMetadataPreprocessor,
-    CoalesceStreamsPreprocessor,
-    TagRemovePreprocessor,
-)  # fmt: skip
+from nbconvert import preprocessors
 
 from replication.data.stacks import SHOWABLE
-from replication.execute import INJECTED, KERNEL, own_cells, read_notebook
+from replication.execute import INJECTED, KERNEL, read_notebook, source_hash
 from replication.files import NOTEBOOKS, ROOT, ReplicationError, atomic_path, sha256_file
 from replication.report.figures import pictures_of
 from replication.runs import notebook_parameters
@@ -38,51 +35,35 @@ LIMIT = 1_000_000
 
 
 def pictures_in(notebook: nbformat.NotebookNode) -> set[str]:
-    """Sources of the pictures that a notebook shows, as `report.figures.save_figure` noted them.
-
-    "none" is a figure without pictures; "unknown sources" is an image that does not say.
-    """
+    """Sources of a notebook's pictures by `report.figures.save_figure`, "none" or "unknown sources"."""
     found = set()
     for output in (one for cell in notebook.cells for one in cell.get("outputs", [])):
         for kind, data in output.get("data", {}).items():
             if kind.startswith("image/"):
-                found.add(_source(kind, data) or "unknown sources")
+                source = ""
+                with suppress(ValueError, OSError, AttributeError):  # this kind has no such text
+                    source = pictures_of(BytesIO(base64.b64decode(data)))
+                found.add(source or "unknown sources")
     return found
 
 
-def _source(kind: str, data: str) -> str:
-    try:
-        return pictures_of(BytesIO(base64.b64decode(data)))
-    except (ValueError, OSError, AttributeError):  # no such text in this kind of image
-        return ""
-
-
 def scrub(notebook: nbformat.NotebookNode, folders: Mapping[str, str]) -> nbformat.NotebookNode:
-    """Remove what belongs to the machine and moment of a run; doing it twice changes nothing.
+    """Remove what belongs to the machine and moment of a run, in place; doing it twice changes nothing.
 
-    Args:
-        notebook: Executed; changed in place.
-        folders: Absolute path -> what to write instead, beside the repository, home and Python's packages.
+    `folders`: absolute path -> what to write instead, beside the repository, home and Python's packages.
     """
-    for step in (
-        TagRemovePreprocessor(remove_cell_tags={INJECTED}),
-        ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags", "jupyter"}),
-        CoalesceStreamsPreprocessor(),
-    ):
-        step.enabled = True
-        notebook, _ = step(notebook, {})
+    steps = [preprocessors.TagRemovePreprocessor(remove_cell_tags={INJECTED}, enabled=True)]
+    steps += [preprocessors.ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags", "jupyter"})]
+    for step in (*steps, preprocessors.CoalesceStreamsPreprocessor()):
+        notebook, _ = step.preprocess(notebook, {})
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": KERNEL}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    notebook.metadata = nbformat.from_dict(metadata)
-    count, rules = 0, _rules(folders)
-    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        if cell.execution_count is not None:
-            count += 1
-            cell.execution_count = count
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    code, rules = [cell for cell in notebook.cells if cell.cell_type == "code"], _rules(folders)
+    for count, cell in enumerate((cell for cell in code if cell.execution_count), 1):
+        cell.execution_count = count
         cell.outputs = _without_paths(cell.outputs, rules)
-        for output in cell.outputs:
-            if "execution_count" in output:
-                output.execution_count = cell.execution_count
+        for output in (one for one in cell.outputs if "execution_count" in one):
+            output.execution_count = count
     return notebook
 
 
@@ -105,9 +86,8 @@ def _without_paths(value: Any, rules: list[tuple[re.Pattern, str]]) -> Any:
     elif isinstance(value, list):
         value = [_without_paths(item, rules) for item in value]
     elif isinstance(value, dict):
-        picture = re.compile("image/(?!svg)")
-        changed = {k: v if picture.match(k) else _without_paths(v, rules) for k, v in value.items()}
-        value = nbformat.from_dict(changed)
+        for key in (key for key in value if not re.match("image/(?!svg)", key)):
+            value[key] = _without_paths(value[key], rules)
     return value
 
 
@@ -123,9 +103,9 @@ def commit(run: str | Path, folder: str | Path = NOTEBOOKS) -> list[Path]:
         folders = {str(run): f"results/runs/{record['profile']}"}
         executed: dict[str, list] = {}
         for name, entry in record["notebooks"].items():
-            facts = name, entry["parameters"], entry["executed_sha256"]
+            facts = run / f"{name}.ipynb", entry["parameters"], entry["executed_sha256"]
             executed.setdefault(entry["notebook"], []).append(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ReplicationError(f"{run / 'provenance.json'} is not the record of a run.") from error
     ready = {}
     for notebook, entries in executed.items():
@@ -134,19 +114,14 @@ def commit(run: str | Path, folder: str | Path = NOTEBOOKS) -> list[Path]:
         fitting = [one for one in entries if one[1].items() <= defaults.items()]
         if not fitting:
             raise ReplicationError(f"{notebook} was not run with its default parameters in {run}.")
-        name, _, digest = fitting[0]
-        path = run / f"{name}.ipynb"
-        fresh, old = read_notebook(path), read_notebook(target)
+        path, _, digest = fitting[0]
         if sha256_file(path) != digest:
             raise ReplicationError(f"{path} is not what the run wrote.")
-        cells = [[(c.cell_type, c.source) for c in own_cells(one)] for one in (fresh, old)]
-        if cells[0] != cells[1]:
+        if source_hash(path) != source_hash(target):
             raise ReplicationError(f"{target} has been edited since it was run; run it again.")
-        fresh = scrub(fresh, folders)
+        fresh = scrub(read_notebook(path), folders)
         if hidden := ", ".join(sorted(pictures_in(fresh) - {"none", *SHOWABLE})):
-            raise ReplicationError(
-                f"{path} shows pictures of {hidden}, which may not be published."
-            )
+            raise ReplicationError(f"{path} shows pictures of {hidden}; they may not be published.")
         nbformat.validate(fresh)
         if (size := len(nbformat.writes(fresh).encode())) > LIMIT:
             raise ReplicationError(f"{path} has {size:,} bytes, more than {LIMIT:,}.")

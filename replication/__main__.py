@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -16,11 +16,10 @@ import psutil
 from replication import __version__
 from replication.files import REFERENCE, RESULTS, ReplicationError, in_clone
 
-RECIPE_OPTIONS = (
-    "activation patches mode batch_size learning_rate norm tv_weight schedule frozen_norm flips "
-    "precision seed init inferred_from threads compile"
-)
-"""Options of `train` that are passed on where they are given; a recipe file decides them itself."""
+NO_RECIPE = "verb call parser clone ev recipe output jobs dataset device"
+"""What `train` takes beside options of its recipe, which are passed on where they are given."""
+
+SAY = functools.partial(print, flush=True)
 
 
 def _options(args: argparse.Namespace, names: str) -> dict:
@@ -41,22 +40,19 @@ def _fetch(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from replication.recipes import run_recipe, train_subnetworks
-    from replication.weights import weights_path
 
-    given = {key: one for key, one in _options(args, RECIPE_OPTIONS).items() if one is not None}
-    there = all(weights_path(ev, args.output).exists() for ev in args.ev or (1, 2, 3, -1, -2, -3))
-    if bool(args.ev) == bool(args.recipe):
-        args.parser.error("one of the arguments --ev, --recipe is required, not both")
-    if args.recipe and given:
-        raise ReplicationError(f"The recipe {args.recipe} decides {', '.join(given)} itself.")
-    if args.recipe:
-        written = run_recipe(args.recipe, args.output, **_options(args, "dataset jobs device"))
-    else:
+    given = {k: v for k, v in vars(args).items() if v is not None and k not in NO_RECIPE.split()}
+    there = set(args.output.glob("ev*.safetensors"))
+    if args.ev:
         given |= {"dataset": args.dataset or "mini", "device": args.device}
         written = train_subnetworks(args.ev, args.output, **given)
+    elif given:
+        raise ReplicationError(f"The recipe {args.recipe} decides {', '.join(given)} itself.")
+    else:
+        written = run_recipe(args.recipe, args.output, **_options(args, "dataset jobs device"))
     if os.environ.get("RANK", "0") == "0":  # one of the processes of torchrun prints
         for ev, path in written.items():
-            print(f"EV {ev:+d}: {path}{' (was trained already)' if there else ''}")
+            print(f"EV {ev:+d}: {path}{' (was trained already)' if path in there else ''}")
 
 
 def _ablate(args: argparse.Namespace) -> None:
@@ -75,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
     from replication.report.documents import write_run_report
 
     options = _options(args, "from_notebook jobs output device")
-    options |= {"parameters": runs.parse_parameters(args.parameter), "progress": _say}
+    options |= {"parameters": runs.parse_parameters(args.parameter), "progress": SAY}
     output = runs.run(args.profile, args.notebook, **options)
     if report := write_run_report(output):
         print(f"Tables beside the paper's: {report}")
@@ -86,8 +82,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from replication.evaluation.rows import read_rows
     from replication.report.tables import as_text, table5_frame
 
-    names = "split weights jobs device"
-    path = radiance.evaluate(args.dataset, args.output, **_options(args, names))
+    path = radiance.evaluate(args.dataset, args.output, **_options(args, "split weights jobs device"))
     for name, rows in read_rows(path).groupby("dataset", sort=False):
         print(f"{name}, mean ± σ\n{as_text(table5_frame(rows), together=3)}\n")
     print(f"Protocol: {radiance.PROTOCOL}.\nRows in {path}.")
@@ -115,17 +110,12 @@ def _verify(args: argparse.Namespace) -> None:
     from replication import runs
     from replication.report import verify
 
-    run = args.run or RESULTS / "runs" / "verify"
-    if args.run is None:
-        runs.run("quick", verify.NOTEBOOKS, output=run, device=args.device, progress=_say)
+    options = {"output": RESULTS / "runs" / "verify", "device": args.device, "progress": SAY}
+    run = args.run or runs.run("quick", verify.NOTEBOOKS, **options)
     found = verify.verify(run, args.against or REFERENCE)
     print(found)
     if found.differ:
         raise ReplicationError(f"{len(found.differ)} of the tables differ.")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -136,16 +126,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _positive(text: str) -> int:
-    with suppress(ValueError):
-        if int(text) > 0:
-            return int(text)
+    if text.isdecimal() and int(text):
+        return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
 
 
 def _folder(text: str) -> Path:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the name of the folder is empty")
-    return Path(text)
+    if text.strip():
+        return Path(text)
+    raise argparse.ArgumentTypeError("the name of the folder is empty")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -154,8 +143,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, call, text: str, output: str | None = None, clone=False, **more):
-        one = verbs.add_parser(name, help=text, description=text, **more)
+    def verb(name: str, call, text: str, output: str | None = None, clone=False):
+        one = verbs.add_parser(name, help=text, description=text)
         one.set_defaults(call=call, parser=one, clone=clone)
         if output is not None:
             add = {"type": _folder, "required": not output, "metavar": "DIR"}
@@ -176,10 +165,11 @@ def parser() -> argparse.ArgumentParser:
     add("--from", dest="source", type=Path, metavar="DIR", help="an existing copy")
     add("--check", action="store_true", help="only verify what is there")
 
-    epilog = "Several processes: torchrun --nproc-per-node=2 -m replication -- train …"
-    add = verb("train", _train, "train subnetworks; resumes", output="", epilog=epilog)
-    add("--ev", type=int, nargs="+", help="e.g. 1, or 1 2 3 --mode chained")
-    add("--recipe", type=Path, metavar="FILE", help="instead of --ev: stages that make all six")
+    torchrun = "torchrun --nproc-per-node=2 -m replication -- train … shares the work"
+    add = verb("train", _train, f"train subnetworks; resumes; {torchrun}", output="")
+    either = verbs.choices["train"].add_mutually_exclusive_group(required=True)
+    either.add_argument("--ev", type=int, nargs="+", help="e.g. 1, or 1 2 3 --mode chained")
+    either.add_argument("--recipe", type=Path, metavar="FILE", help="stages that make all six")
     add("--jobs", type=_positive, default=1, help="processes, with --recipe")
     add("--dataset", help="default: mini, or the recipe's")
     add("--init", type=Path, metavar="DIR", help="start from these weights")
@@ -227,8 +217,7 @@ def parser() -> argparse.ArgumentParser:
     add("reference", type=Path, help=".hdr or .exr of the same size")
     add("--photo", type=Path, help="LDR picture that the test was made from")
     add("--absolute", action="store_true", help="both files are in cd/m2: no scaling")
-    maps = {"dest": "maps", "type": _folder, "metavar": "DIR"}
-    add("-o", "--output", "--maps", help="write maps of the differences", **maps)
+    add("-o", "--output", "--maps", dest="maps", type=_folder, metavar="DIR", help="for maps")
 
     add = verb("verify", _verify, "compare the shipped results with a run", clone=True)
     add("run", type=Path, nargs="?", help="a run's folder; by default a fresh run")
@@ -239,27 +228,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: it ends a verb as Ctrl-C does."""
-
-
 def _terminate(number: int, frame: object) -> NoReturn:
     for child in psutil.Process().children(recursive=True):  # Ctrl-C in a terminal reaches them too
         with suppress(psutil.NoSuchProcess):
             child.send_signal(signal.SIGINT)
-    raise Terminated
+    raise KeyboardInterrupt(signal.SIGTERM)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0; 2 on bad input (one sentence on stderr), 130 on Ctrl-C, 143 on SIGTERM, 141 on a closed pipe.
-    """
+    """Run it: 0, or 2 on bad input (one sentence), 130 on Ctrl-C, 143 on SIGTERM, 141 on a closed pipe."""
     for stream in (sys.stdout, sys.stderr):  # no name of a file ends in a traceback
         stream.reconfigure(errors="backslashreplace")
-    main_thread = threading.current_thread() is threading.main_thread()
-    earlier = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
+    with suppress(ValueError):  # signals are for the main thread only
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         args, unknown = parser().parse_known_args(arguments)
         if unknown:
@@ -273,10 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
         args.call(args)
         sys.stdout.flush()
         return 0
-    except Terminated:
-        status, message = 143, "stopped by SIGTERM; no file is half-written."
-    except KeyboardInterrupt:
-        status, message = 130, "interrupted; no file is half-written."
+    except KeyboardInterrupt as stop:
+        status, how = (143, "stopped by SIGTERM") if stop.args else (130, "interrupted")
+        message = f"{how}; no file is half-written."
     except BrokenPipeError:  # of `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -285,9 +265,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         status, message = 2, f"{error.strerror or error}{where}."
-    finally:
-        if main_thread:
-            signal.signal(signal.SIGTERM, earlier)
     print("error:", " ".join(message.split()), file=sys.stderr)
     return status
 

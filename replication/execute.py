@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +33,21 @@ def read_notebook(path: str | Path) -> nbformat.NotebookNode:
     """Read a notebook (format 4); ReplicationError if it is missing or damaged."""
     try:
         return nbformat.read(path, as_version=4)
-    except OSError as error:
-        raise ReplicationError(f"Cannot read {path}: {error.strerror}.") from error
     except Exception as error:  # nbformat lets every kind of error through
-        raise ReplicationError(f"{path} is not a valid notebook.") from error
+        what = getattr(error, "strerror", None) or "it is not a valid notebook"
+        raise ReplicationError(f"Cannot read {path}: {what}.") from error
 
 
 def own_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """The cells of a notebook without those that papermill adds (parameters, notes on errors)."""
     added = {INJECTED, "papermill-error-cell-tag"}
     return [one for one in notebook.cells if not added & set(one.metadata.get("tags", []))]
+
+
+def source_hash(path: str | Path) -> str:
+    """SHA-256 of a notebook's own cells without outputs, 64 hex digits."""
+    cells = [[cell.cell_type, cell.source] for cell in own_cells(read_notebook(path))]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -51,45 +59,36 @@ class Task:
     parameters: dict[str, Any]
     defaults: dict[str, Any]
     produces: tuple[str, ...]
-    source_sha256: str
 
 
 def execute(
     tasks: list[Task], folder: Path, output: Path, jobs: int, device: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Execute independent tasks, `jobs` at a time, and yield name and record of each that succeeds.
+    """Execute notebooks of `folder`, `jobs` at a time, and yield name and record of each that succeeds.
 
-    Args:
-        tasks: Executed in this order.
-        folder: Of the notebooks, in which they run.
-        output: Receives `NAME.ipynb` or `NAME.failed.ipynb`, and what the notebooks write.
-        jobs: Processes; they share the cores and get a GPU each.
-        device: What the user asked for, if anything.
+    They run in `folder`; `output` receives `NAME.ipynb` or `NAME.failed.ipynb` and what they write.
 
     Raises:
-        ReplicationError: A cell failed or a promised file was not written; no further task is started,
-            those that run are finished.
+        ReplicationError: A notebook failed; no other is started, and those that run are finished.
     """
-    jobs = min(jobs, len(tasks))
-    waiting, slots, running, errors = tasks[::-1], list(range(jobs)), [], []
+    waiting, running, errors, jobs = list(tasks), {}, [], max(1, min(jobs, len(tasks)))
     with tempfile.TemporaryDirectory() as kernels:
         write_kernel_spec(Path(kernels) / "kernels" / KERNEL)  # the running Python, not Jupyter's
         try:
             while running or (waiting and not errors):
-                while waiting and slots and not errors:
-                    slot = slots.pop()
-                    variables = _environment(kernels, jobs, slot, device)
-                    running.append(_Execution(waiting.pop(), folder, output, variables, slot))
+                for slot in range(jobs):
+                    if slot not in running and waiting and not errors:
+                        variables = _environment(kernels, jobs, slot, device)
+                        running[slot] = _Execution(waiting.pop(0), folder, output, variables)
+                    elif slot in running and running[slot].process.poll() is not None:
+                        one = running.pop(slot)
+                        try:
+                            yield one.task.name, one.record()
+                        except ReplicationError as error:
+                            errors.append(error)
                 time.sleep(0.05)
-                for one in [one for one in running if one.process.poll() is not None]:
-                    running.remove(one)
-                    slots.append(one.slot)
-                    try:
-                        yield one.task.name, one.record()
-                    except ReplicationError as error:
-                        errors.append(error)
         finally:  # Ctrl-C above all
-            for one in running:
+            for one in running.values():
                 one.kill()
     if errors:
         raise errors[0]
@@ -98,8 +97,8 @@ def execute(
 class _Execution:
     """papermill at work on one notebook; it writes a hidden file, which gets its name at the end."""
 
-    def __init__(self, task: Task, folder: Path, output: Path, variables: dict, slot: int) -> None:
-        self.task, self.output, self.slot, self.started = task, output, slot, time.time()
+    def __init__(self, task: Task, folder: Path, output: Path, variables: dict) -> None:
+        self.task, self.output, self.started = task, output, time.time()
         self.part = output / f".{task.name}.part.ipynb"
         self.noise = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe stays open as long as the kernel)
         given = yaml.safe_dump(task.parameters | {"output_dir": str(output)})
@@ -107,10 +106,9 @@ class _Execution:
         command += ["--kernel", KERNEL, "--language", "python", "--no-progress-bar"]
         for path in (folder / f"{task.notebook}.ipynb", self.part):
             command.append(str(path).replace("{", "{{").replace("}", "}}"))
-        self.process = subprocess.Popen(
-            command, env=variables, stdin=subprocess.DEVNULL, stdout=self.noise, stderr=self.noise,
-            start_new_session=True,  # Ctrl-C reaches the driver only, which then calls kill()
-        )  # fmt: skip
+        # in a session of its own, Ctrl-C reaches the driver only, which then calls kill()
+        options = {"stdin": subprocess.DEVNULL, "stdout": self.noise, "stderr": self.noise}
+        self.process = subprocess.Popen(command, env=variables, start_new_session=True, **options)
 
     def kill(self) -> None:
         """End papermill, the kernel and whatever these have started; remove the half-written file."""
@@ -126,60 +124,37 @@ class _Execution:
     def record(self) -> dict[str, Any]:
         """Check the execution, give the notebook its name, and describe what was run and written."""
         task, problem, produced = self.task, self._problem(), {}
-        result, failed = (self.output / f"{task.name}{end}" for end in (".ipynb", ".failed.ipynb"))
         for pattern in task.produces:
-            new = [path for path in self.output.glob(pattern) if self._new(path)]
-            produced |= {str(path.relative_to(self.output)): sha256_file(path) for path in new}
-            if not problem and not new:
-                problem = f"ran to its end but did not write {pattern}"
+            paths = {name: self.output / name for name in glob.glob(pattern, root_dir=self.output)}
+            new = [name for name, path in paths.items() if path.stat().st_mtime > self.started]
+            produced |= {name: sha256_file(paths[name]) for name in new}
+            if not new:
+                problem = problem or f"ran to its end but did not write {pattern}"
+        result = self.output / f"{task.name}{'.failed' if problem else ''}.ipynb"
+        if self.part.exists():
+            os.replace(self.part, result)
         if problem:
-            there = self.part.exists()
-            if there:
-                os.replace(self.part, failed)
-            kept = f"see {failed}" if there else "nothing of it was executed"
-            raise ReplicationError(f"Notebook {task.name} {problem.rstrip('.')}; {kept}.")
-        os.replace(self.part, result)
-        facts = {
-            "notebook": task.notebook,
-            "parameters": task.parameters,
-            "defaults": task.defaults,
-        }
-        facts |= {"seconds": round(time.time() - self.started, 1), "finished": utc_now()}
-        facts |= {"source_sha256": task.source_sha256, "executed_sha256": sha256_file(result)}
-        return facts | {"produced": produced}
-
-    def _new(self, path: Path) -> bool:
-        """Whether a file was written since the start (a kernel needs a second to start)."""
-        with suppress(FileNotFoundError):
-            state, hidden = path.stat(), path.name.startswith(".")
-            return (
-                path.is_file()
-                and bool(state.st_size)
-                and not hidden
-                and state.st_mtime > self.started
-            )
-        return False
+            kept = f"see {result}" if result.exists() else "nothing of it was executed"
+            raise ReplicationError(f"Notebook {task.name} {problem}; {kept}.")
+        facts = asdict(task) | {"seconds": round(time.time() - self.started, 1)}
+        facts |= {"source_sha256": source_hash(result), "executed_sha256": sha256_file(result)}
+        return facts | {"finished": utc_now(), "produced": produced}
 
     def _problem(self) -> str:
-        """What went wrong and where, with the number of the cell in the notebook; "" if nothing did."""
+        """What went wrong, with the number of the cell in the notebook; "" if nothing did."""
         self.noise.seek(0)
-        lines = self.noise.read().decode(errors="replace").strip().splitlines()
-        last, code = lines[-1] if lines else "no message", self.process.returncode
-        try:
-            cells = own_cells(read_notebook(self.part))
-        except ReplicationError:
-            return f"could not be started ({last})"
-        timed = [bool(cell.metadata.get("papermill", {}).get("start_time")) for cell in cells]
-        number = max((n for n, begun in enumerate(timed, 1) if begun), default=1)
-        if code:
-            for output in cells[number - 1].get("outputs", []):
-                if output.output_type == "error":
-                    last = f"{output.ename}: {(output.evalue.splitlines() or [''])[0]}"
-            return f"failed in cell {number} ({last})"
-        for number, cell in enumerate(cells, 1):
-            if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
-                return f"ended early, before cell {number}"
-        return ""
+        message = self.noise.read().decode(errors="replace").strip().rpartition("\n")[2]
+        if not self.part.exists():
+            return f"could not be started ({message})"
+        cells = own_cells(read_notebook(self.part))
+        states = [cell.metadata.get("papermill", {}) for cell in cells]
+        if not self.process.returncode and all(one.get("status") == "completed" for one in states):
+            return ""
+        number = max((n for n, one in enumerate(states, 1) if one.get("start_time")), default=1)
+        for output in cells[number - 1].get("outputs", []):
+            if output.output_type == "error":
+                message = f"{output.ename}: {output.evalue.partition(chr(10))[0]}"
+        return f"failed in cell {number} ({message})"
 
 
 def _environment(kernels: str | Path, jobs: int, slot: int, device: str | None) -> dict[str, str]:
@@ -190,8 +165,7 @@ def _environment(kernels: str | Path, jobs: int, slot: int, device: str | None) 
         mine[name] = os.pathsep.join(filter(None, [str(first), mine.get(name)]))
     if jobs > 1:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            asked, share = mine.get(name, ""), max(1, usable_cores() // jobs)
-            mine[name] = str(min(share, int(asked)) if asked.isdigit() else share)
+            mine.setdefault(name, str(max(1, usable_cores() // jobs)))
     gpus = torch.cuda.device_count()
     if device == "cpu":
         mine["CUDA_VISIBLE_DEVICES"] = ""

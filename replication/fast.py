@@ -57,8 +57,7 @@ class _Slope(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, alpha: Tensor, above: bool) -> Tensor:
-        alpha = alpha.to(x.dtype)
-        ctx.save_for_backward(x, alpha)
+        ctx.save_for_backward(x, alpha := alpha.to(x.dtype))
         ctx.above = above
         return F.prelu(x.neg(), alpha).neg_() if above else F.prelu(x, alpha)
 
@@ -82,7 +81,7 @@ class _Slope(torch.autograd.Function):
 def activate(activation: nn.Module, x: Tensor) -> Tensor:
     """Apply an activation of :data:`replication.model.ACTIVATIONS`, with a cheaper backward pass."""
     above = isinstance(activation, MPReLU)
-    if not above and not isinstance(activation, nn.PReLU):
+    if not isinstance(activation, MPReLU | nn.PReLU):
         return activation(x)
     if torch.compiler.is_compiling():
         return -F.prelu(-x, activation.weight) if above else F.prelu(x, activation.weight)
@@ -91,18 +90,16 @@ def activate(activation: nn.Module, x: Tensor) -> Tensor:
 
 def _affine(block: nn.Sequential) -> tuple[Tensor, Tensor]:
     """Weights and bias of a block's convolution, times its normalisation where that is fixed."""
-    convolution, norm, _ = block
+    (weight, bias), norm = block[0].parameters(), block[1]
     if norm.training:
-        return convolution.weight, convolution.bias
+        return weight, bias
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight = convolution.weight * scale.view(-1, 1, 1, 1)
-    return weight, (convolution.bias - norm.running_mean) * scale + norm.bias
+    return weight * scale.view(-1, 1, 1, 1), (bias - norm.running_mean) * scale + norm.bias
 
 
 def _finish(block: nn.Sequential, x: Tensor) -> Tensor:
     """What a block does after the convolution by :func:`_affine`."""
-    _, norm, activation = block
-    return activate(activation, norm(x) if norm.training else x)
+    return activate(block[2], block[1](x) if block[1].training else x)
 
 
 def _run(block: nn.Sequential, x: Tensor) -> Tensor:
@@ -175,10 +172,10 @@ class _Inference(nn.Module):
 
 
 def _slope(activation: nn.Module) -> float:
-    """Slope on the negative side of an activation that is the identity on the positive one."""
+    """Slope on the negative side; on the positive side it is 1."""
     if isinstance(activation, nn.PReLU):
         return activation.weight.item()
-    return float(getattr(activation, "negative_slope", 0.0))
+    return float(getattr(activation, "negative_slope", 0))
 
 
 def for_inference(network: nn.Module) -> nn.Module:

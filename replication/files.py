@@ -70,9 +70,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def check_folder(path: str | Path) -> Path:
     """Return `path` if it is a folder that can be written to or made, else ReplicationError."""
     path = Path(path)
-    there = next(
-        folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists()
-    )
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise ReplicationError(f"Cannot write to {path}: {there} is not a folder.")
     if not os.access(there, os.W_OK):

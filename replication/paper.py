@@ -55,10 +55,7 @@ TABLE4 = {
 }
 """Inferred against true exposures: EV -> metric -> (mean, σ)."""
 
-TABLE2 = {
-    "chain": TABLE4[3],
-    "shallow": _scores((17.52, 4.83), (0.913, 0.077), (0.966, 0.048)),
-}
+TABLE2 = {"chain": TABLE4[3], "shallow": _scores((17.52, 4.83), (0.913, 0.077), (0.966, 0.048))}
 """EV 0 -> EV +3, the chain against the network of [22]: metric -> (mean, σ)."""
 
 TABLE3 = {(ev, "mprelu"): TABLE4[ev] for ev in (-1, -2, -3)} | {

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from replication import __version__
-from replication.files import ROOT, ReplicationError, write_json
+from replication.files import ROOT, write_json
 
 PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "scikit-image", "opencv-python", "Pillow", "OpenEXR"),
@@ -25,28 +26,22 @@ CODE = ("replication", "pyproject.toml", "constraints.txt")
 def code_version() -> str:
     """Version and commit, `0.1.0+g1a2b3c4d5e6f` or `….dirty`; `0.1.0+unknown` outside a clone."""
     commit, dirty = _git_state()
-    known = f"g{commit[:12]}{'.dirty' if dirty else ''}"
-    return f"{__version__}+{'unknown' if commit == 'unknown' else known}"
+    known = commit if commit == "unknown" else f"g{commit[:12]}{'.dirty' if dirty else ''}"
+    return f"{__version__}+{known}"
 
 
 def provenance(**extra: Any) -> dict[str, Any]:
-    """Describe code and machine, without paths and user names, and `extra` (seeds, hashes) beside them.
-
-    Raises:
-        ReplicationError: A name of `extra` is one that this function uses itself.
-    """
+    """Describe code and machine, without paths and user names, and `extra` (seeds, hashes) beside them."""
     import torch
 
     commit, dirty = _git_state()
     described = {"version": __version__, "code_version": code_version(), "date": utc_now()}
     described |= {"git_commit": commit, "git_dirty": dirty, "python": platform.python_version()}
     described |= {"platform": platform.platform(), "cpu": _cpu_model(), "cores": usable_cores()}
-    gpu = torch.cuda.is_available()
-    described["device"] = torch.cuda.get_device_name(0) if gpu else "cpu"
-    described["packages"] = {name: _package_version(name) for name in PACKAGES}
-    if taken := ", ".join(sorted(described.keys() & extra)):
-        raise ReplicationError(f"Provenance already records {taken} itself.")
-    return described | extra
+    described["device"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+    known = {one.name.lower().replace("_", "-"): one.version for one in distributions()}
+    described["packages"] = {name: known.get(name.lower()) for name in PACKAGES}
+    return extra | described
 
 
 def write_provenance(path: str | Path, **extra: Any) -> Path:
@@ -66,27 +61,18 @@ def utc_now() -> str:
 
 def _git_state() -> tuple[str, bool | str]:
     """Commit and whether tracked files of `CODE` are changed; "unknown" twice without git."""
-    status = ["status", "--porcelain", "-uno", "--", *CODE]
     if not (ROOT / ".git").exists():
         return "unknown", "unknown"
+    git = functools.partial(subprocess.check_output, text=True, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        commit, changed = (
-            subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True)
-            for words in (["rev-parse", "HEAD"], status)
-        )
+        commit = git(["git", "rev-parse", "HEAD"])
+        changed = git(["git", "status", "--porcelain", "-uno", "--", *CODE])
     except (OSError, subprocess.CalledProcessError):
         return "unknown", "unknown"
-    return commit.stdout.strip(), bool(changed.stdout.strip())
+    return commit.strip(), bool(changed.strip())
 
 
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
-
-
-def _package_version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

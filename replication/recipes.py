@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import operator
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import yaml
 from tqdm import tqdm
 
-from replication import weights
+from replication import train as training
 from replication.data.patches import PatchSet
 from replication.data.stacks import dataset_hash, has_split, load_stacks
 from replication.evaluation.exposures import subnetwork_methods, subnetwork_psnr
+from replication.evaluation.rows import in_processes
 from replication.fast import choose_device
 from replication.files import ReplicationError, atomic_path, check_folder, sha256_file
 from replication.images import to_uint8
 from replication.model import SubNetwork, activation_for, chain_evs, previous_ev
-from replication.provenance import code_version, usable_cores
+from replication.provenance import code_version
 from replication.reconstruct import infer_exposure
-from replication.train import (
-    Recipe,
-    check_same,
-    evs_needed,
-    joined_processes,
-    process,
-    seeded,
-    train,
-)
-from replication.weights import weights_path
+from replication.train import Recipe, check_same
+from replication.weights import load_weights, read_safetensors, save_weights, weights_path
 
 
 def train_subnetworks(
@@ -59,11 +52,14 @@ def train_subnetworks(
         output: Folder for log, checkpoint, and the finished ``ev+1.safetensors`` ….
         dataset: As in :func:`replication.data.stacks.load_stacks`.
         init: Weights folder to start from; by default fresh weights from the seed.
-        inferred_from: Weights folder of the subnetworks before in the chain: the input is then the image
-            that they infer, not the true one (Section 4.3 allows both; D7).
-        activation: Instead of the paper's. `label`, `compile`: as in :func:`train`.
-        device: cpu, cuda or cuda:N, by default a GPU where there is one. `threads`: of the CPU.
-        **recipe: Fields of :class:`Recipe`.
+        inferred_from: Weights folder of the subnetworks that infer the input; by default it is the
+            true image (Section 4.3 allows both; D7).
+        activation: Instead of the paper's.
+        device: cpu, cuda or cuda:N, by default a GPU where there is one.
+        threads: Of the CPU.
+        label: Shown with the progress.
+        compile: As in :func:`replication.train.train`.
+        **recipe: Fields of :class:`replication.train.Recipe`.
     """
     plan, evs = Recipe.of(recipe), tuple(dict.fromkeys(evs))
     evs = chain_evs(evs) if plan.mode == "chained" else evs
@@ -75,7 +71,7 @@ def train_subnetworks(
         raise ReplicationError(f"The number of threads must be positive, not {threads}.")
     torch.set_num_threads(threads or torch.get_num_threads())
     written = {ev: weights_path(ev, check_folder(output)) for ev in evs}
-    with joined_processes(choose_device(device)) as device:
+    with training.joined_processes(choose_device(device)) as device:
         plan, before = plan.on(device), range(1, evs[0]) if evs[0] > 0 else range(-1, evs[0], -1)
         before = {ev: weights_path(ev, inferred_from) for ev in before} if inferred_from else {}
         facts = {"recipe": asdict(plan), "dataset": dataset}
@@ -86,32 +82,32 @@ def train_subnetworks(
             own[ev]["init"] = _hash(weights_path(ev, init)) if init else None
         if all(path.exists() for path in written.values()):
             for ev, path in written.items():
-                known, wanted = weights.read_safetensors(path)[1], facts | own[ev]
+                known, wanted = read_safetensors(path)[1], facts | own[ev]
                 check_same(path, {k: json.loads(known[k]) for k in wanted if k in known}, wanted)
             return written
         stacks = load_stacks(dataset, split="train")
         images = [dict(stack.images) for stack in stacks]
         for ev, path in before.items():
-            network = SubNetwork(activation_for(ev))
-            weights.load_weights(network, path, ev)
+            load_weights(network := SubNetwork(activation_for(ev)), path, ev)
             for scene in tqdm(images, desc=f"inferring EV {ev:+d}", disable=None):
                 source = scene[previous_ev(ev)]
                 scene[ev] = to_uint8(infer_exposure(source, network, device=device))
-        patches, networks = PatchSet(images, evs_needed(evs), device=device), {}
+        patches, networks = PatchSet(images, training.evs_needed(evs), device=device), {}
         for ev in evs:
-            networks[ev] = seeded(lambda ev=ev: SubNetwork(own[ev]["activation"]), plan.seed + ev)
+            make = functools.partial(SubNetwork, own[ev]["activation"])
+            networks[ev] = training.seeded(make, plan.seed + ev)
             if init:
-                weights.load_weights(networks[ev], weights_path(ev, init), ev)
+                load_weights(networks[ev], weights_path(ev, init), ev)
         facts |= {"dataset_hash": dataset_hash(stacks), "patches_in_data": len(patches)}
         kept = facts | {f"EV {ev:+d}": own[ev] for ev in evs}
-        name = label or " ".join(f"EV {ev:+d}" for ev in evs)
-        final = train(networks, patches, plan, output, facts=kept, label=name, compile=compile)
-        if process()[0] == 0:
-            facts |= {"device": str(device), "processes": process()[1]}
+        options = {"label": label or " ".join(f"EV {ev:+d}" for ev in evs), "compile": compile}
+        final = training.train(networks, patches, plan, output, facts=kept, **options)
+        rank, processes = training.process()
+        if rank == 0:
+            facts |= {"device": str(device), "processes": processes, "code_version": code_version()}
             for ev, network in networks.items():
                 own[ev]["validation"] = _validation(network, ev, dataset, stacks)
-                own[ev]["code_version"] = code_version()
-                weights.save_weights(network.cpu(), written[ev], facts | own[ev])
+                save_weights(network.cpu(), written[ev], facts | own[ev])
             final.unlink()
     return written
 
@@ -129,8 +125,8 @@ def _validation(network: SubNetwork, ev: int, dataset: str, training: list) -> d
     stacks = load_stacks(dataset, split="val")
     psnr = subnetwork_psnr(stacks, ev, subnetwork_methods(network, ev, training))
     if psnr["deep_chain"] < psnr["identity"]:
-        worse = f"{psnr['deep_chain']} dB on the validation scenes, the unchanged image {psnr['identity']}"
-        print(f"warning: EV {ev:+d} has {worse} dB.", file=sys.stderr)
+        worse = f"{psnr['deep_chain']} dB, the unchanged image {psnr['identity']} dB"
+        print(f"warning: on the validation scenes, EV {ev:+d} has {worse}.", file=sys.stderr)
     return {"input": "true image before", "scenes": len(stacks), "psnr_db": psnr}
 
 
@@ -143,34 +139,29 @@ def run_recipe(
         path: YAML with ``dataset`` and ``stages``, a list. Each stage has ``evs``, a list of lists
             (several EVs in a list are trained as a chain), ``inputs``, true or inferred (by the
             subnetworks before), and keys of :class:`Recipe`. It starts from the stage before, if it can.
-        output: Folder for the weights and one folder per stage. `dataset`: instead of the file's.
+        output: Folder for the weights and one folder per stage.
+        dataset: Instead of the file's.
         jobs: Processes that share the lists of a stage, each on its own GPU where there are several.
+        device: As in :func:`train_subnetworks`.
     """
-    if jobs < 1:
-        raise ReplicationError(f"The number of jobs must be positive, not {jobs}.")
     named, stages = _read_recipe(path)
-    newest, before, gpus = {}, None, torch.cuda.device_count()
+    newest, before = {}, None
     for number, (groups, inferred, recipe) in enumerate(stages, 1):
-        folder, workers, tasks = Path(output) / f"stage{number}", min(jobs, len(groups)), []
-        for index, evs in enumerate(groups):
-            own_gpu = gpus > 1 and device in (None, "cuda")
+        folder, tasks = Path(output) / f"stage{number}", []
+        for evs in groups:
             options = recipe | {"mode": "chained" if len(evs) > 1 else "teacher"}
-            options |= {"dataset": dataset or named, "threads": max(1, usable_cores() // workers)}
-            options["device"] = f"cuda:{index % gpus}" if own_gpu else device
+            options |= {"dataset": dataset or named, "device": device}
             options["init"] = before if newest.keys() >= set(evs) else None
             options["inferred_from"] = before if inferred else None
             place = folder / "".join(f"ev{ev:+d}" for ev in evs)
             tasks.append(functools.partial(train_subnetworks, evs, place, **options))
-        if workers == 1:
-            done = [task() for task in tasks]
-        else:
-            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-                done = [future.result() for future in [pool.submit(task) for task in tasks]]
-        newest, before = functools.reduce(dict.__or__, done, newest), folder
-        for ev, target in ((ev, target) for ev in newest for target in (folder, output)):
+        for _, done in in_processes(operator.call, tasks, jobs, f"stage {number}", "list", device):
+            newest |= done
+        before = folder
+        for ev, target in itertools.product(newest, (folder, output)):
             with atomic_path(weights_path(ev, target)) as temporary:
                 shutil.copyfile(newest[ev], temporary)
-    return {ev: weights_path(ev, output) for ev in newest}
+    return {ev: weights_path(ev, output) for ev in chain_evs(newest)}
 
 
 def _read_recipe(path: str | Path) -> tuple[str, list[tuple[list, bool, dict]]]:

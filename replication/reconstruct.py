@@ -145,20 +145,14 @@ def convert(photos: Sequence[str | Path], output: str | Path, *, weights=None, *
     output, photos = check_folder(output), [Path(photo) for photo in photos] or [None]
     names = [photo.stem if photo else BUILT_IN_PHOTO for photo in photos]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ReplicationError(
-            f"Two photos are named {twice[0]!r}: they would write the same files."
-        )
+        raise ReplicationError(f"Two photos are named {twice[0]!r}: they would write the same files.")
     chain, failures = load_chain(weights), []
     with tqdm(total=len(photos) * len(chain.evs), unit="image", disable=None) as bar:
         for number, (name, photo) in enumerate(zip(names, photos, strict=True), 1):
             said = "not converted"
             try:
                 ldr = io.read_image(photo) if photo else coffee()
-                _write(
-                    output,
-                    name,
-                    infer_stack(ldr, chain, progress=lambda _: bar.update(), **options),
-                )
+                _write(output, name, infer_stack(ldr, chain, progress=lambda _: bar.update(), **options))
                 said = f"{output / name}.hdr, .exr, _tonemapped.png, _stack/"
             except (ReplicationError, OSError, UnicodeError) as error:
                 failures.append(f"{error}".rstrip("."))

@@ -7,6 +7,7 @@ batch normalisation sees the whole batch on GPUs, and on CPUs each process norma
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import json
@@ -22,6 +23,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from replication import weights
@@ -32,6 +34,7 @@ from replication.model import previous_ev
 from replication.paper import BATCH_SIZE, BETA1, LEARNING_RATE, PATCHES, TV_WEIGHT
 
 LOG_COLUMNS = ("step", "patches", "epoch", "loss", "pixel", "tv", "learning_rate", "patches_per_s")
+CHECKPOINT_SECONDS = 60  # what a kill can lose
 _CHOICES = {"mode": ("teacher", "chained"), "schedule": ("constant", "cosine"), "norm": (1, 2)}
 _CHOICES |= {"precision": ("float32", "tf32", "bfloat16", "auto"), "flips": (False, True)}
 _LIMITS = {"batch_size": (1, 2**31), "patches": (1, 2**50), "learning_rate": (1e-30, 1e3)}
@@ -40,29 +43,20 @@ _LIMITS |= {"beta1": (0, 0.9999), "tv_weight": (0, 1e6), "frozen_norm": (0, 1), 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are the paper's (Section 4.3).
+    """How to train; the defaults are the paper's (Section 4.3)."""
 
-    `patches` are those seen in all, `batch_size` a step (of all processes together). `mode`: each
-    subnetwork reads the true image before it (``teacher``), or the inferred one (``chained``), so that
-    the losses at EV ±1 and ±2 join the one at ±3. `tv_weight` is λ of Eq. 3; `norm` 1 is Eq. 4, 2 means
-    squares. `schedule`: a ``constant`` rate of Adam or a ``cosine`` to zero. `frozen_norm`: last part of
-    the run, in [0, 1], that keeps batch normalisation's running statistics (D7). `flips`: mirror patches
-    at random. `precision`: ``float32``, ``tf32`` (a GPU's convolutions), ``bfloat16`` (autocast), or
-    ``auto``, bfloat16 where the processor has it. `seed`: of weights and order.
-    """
-
-    patches: int = PATCHES
-    mode: str = "teacher"
-    batch_size: int = BATCH_SIZE
-    learning_rate: float = LEARNING_RATE
+    patches: int = PATCHES  # seen in all
+    mode: str = "teacher"  # inputs are true images; "chained": inferred ones, and the losses add up
+    batch_size: int = BATCH_SIZE  # patches of a step, of all processes together
+    learning_rate: float = LEARNING_RATE  # of Adam
     beta1: float = BETA1
-    tv_weight: float = TV_WEIGHT
-    norm: int = 1
-    schedule: str = "constant"
-    frozen_norm: float = 0.0
-    flips: bool = False
-    precision: str = "float32"
-    seed: int = 0
+    tv_weight: float = TV_WEIGHT  # λ of Eq. 3
+    norm: int = 1  # of the pixel loss: 1 is Eq. 4, 2 means squares
+    schedule: str = "constant"  # "cosine": the rate falls to zero
+    frozen_norm: float = 0.0  # last part of the run that keeps the statistics of normalisation (D7)
+    flips: bool = False  # mirror patches at random
+    precision: str = "float32"  # or "tf32", "bfloat16", "auto": bfloat16 where the processor has it
+    seed: int = 0  # of the weights and of the order of the patches
 
     def __post_init__(self):
         for field in fields(self):
@@ -195,16 +189,34 @@ def joined_processes(device: torch.device) -> Iterator[torch.device]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if not dist.is_initialized():  # once: a second group could meet what the first one left
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(dist.destroy_process_group)
         yield device
         dist.barrier()  # what process 0 wrote is there before another process goes on
     except RuntimeError as error:
-        who = f"Process {os.environ['RANK']} of the training lost the others"
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ReplicationError(f"{who}, one of which may have failed: {why}.") from error
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        lost = f"Process {os.environ['RANK']} lost the others, one of which may have failed: "
+        raise ReplicationError(lost + str(error).strip().partition("\n")[0]) from error
+
+
+def _steps(
+    networks: dict[int, nn.Module], optimizer, patches: PatchSet, recipe: Recipe, first: int
+) -> Iterator[Tensor]:
+    """Take the steps from `first` on; yield the losses of each, ``(3,)``."""
+    autocast = torch.autocast(patches.device.type, torch.bfloat16, recipe.precision == "bfloat16")
+    live = recipe.steps - int(recipe.frozen_norm * recipe.steps)
+    for step in range(first, recipe.steps):
+        for part in nn.ModuleList(networks.values()).modules() if step >= live else ():
+            if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
+                part.eval()
+        optimizer.param_groups[0]["lr"] = recipe.rate(step)
+        images = patches.gather(*_draw(len(patches), recipe, step))
+        with autocast:
+            losses = chain_losses(networks, images, recipe.mode, recipe.tv_weight, recipe.norm)
+        optimizer.zero_grad(set_to_none=True)
+        losses[0].backward()
+        optimizer.step()
+        yield losses.detach()
 
 
 def train(
@@ -214,9 +226,6 @@ def train(
     folder: str | Path,
     *,
     facts: dict[str, object] | None = None,
-    log_every: int | None = None,
-    checkpoint_seconds: float = 60.0,
-    stop_after: int | None = None,
     label: str = "",
     compile: bool = False,
 ) -> Path:
@@ -225,95 +234,81 @@ def train(
     Args:
         networks: EV -> network, in the order of the chain; one entry trains one subnetwork.
         patches: Patches of every EV in use; their device is the device of the training.
-        recipe: What to do. `facts`: what else must agree to resume, such as the data (JSON values).
+        recipe: What to do.
         folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
-        log_every: Steps per line of the log. `checkpoint_seconds`: what a kill can lose at most.
-        stop_after: Stop, with a checkpoint, after so many steps; otherwise the final file is returned.
-        label: Shown with the progress. `compile`: use ``torch.compile`` (it needs a C++ compiler).
+        facts: What else must agree to resume, such as the data (JSON values).
+        label: Shown with the progress.
+        compile: Use ``torch.compile`` (it needs a C++ compiler).
+
+    Returns:
+        The final file.
 
     Raises:
         ReplicationError: The loss is not finite (the last good checkpoint stays), the folder is in use,
             cannot be written or holds another training, or the processes cannot share the batch.
     """
-    folder, recipe = check_folder(folder), recipe.on(patches.device)
-    rank, size = process()
-    if recipe.batch_size % size:
-        batch = f"A batch of {recipe.batch_size}"
-        raise ReplicationError(f"{batch} cannot be shared equally by {size} processes.")
-    cuda, steps, facts = patches.device.type == "cuda", recipe.steps, facts or {}
+    folder, recipe, device = check_folder(folder), recipe.on(patches.device), patches.device
     checkpoint, final = folder / "checkpoint.safetensors", folder / "final.safetensors"
+    log_file, facts = folder / "log.csv", (facts or {}) | {"recipe": asdict(recipe)}
+    steps, (rank, size) = recipe.steps, process()
+    if recipe.batch_size % size:
+        raise ReplicationError(f"{size} processes cannot share a batch of {recipe.batch_size}.")
     module = nn.ModuleDict({f"{ev:+d}": network for ev, network in networks.items()})
-    if size > 1 and cuda:
+    if size > 1 and device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    module.to(patches.device, memory_format=torch.channels_last).train()
-    betas, facts = (recipe.beta1, 0.999), facts | {"recipe": asdict(recipe)}
-    optimizer = torch.optim.Adam(module.parameters(), recipe.learning_rate, betas, fused=True)
-    half = torch.autocast(patches.device.type, torch.bfloat16, recipe.precision == "bfloat16")
+    module.to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(module.parameters(), betas=(recipe.beta1, 0.999), fused=True)
     tf32 = torch.backends.cudnn.flags(True, benchmark=True, allow_tf32=recipe.precision == "tf32")
     with nullcontext() if rank else locked(folder), tf32:
-        found = [path for path in (final, checkpoint) if path.exists()]
-        step = _load_state(found[0], module, optimizer, facts) if found else 0
-        old = read_log(folder / "log.csv") if step and (folder / "log.csv").exists() else []
-        log = [row for row in old if row["step"] <= step]
-        called = {ev: for_training(network) for ev, network in networks.items()}
+        saved = final if final.exists() else checkpoint
+        start = _load(saved, module, optimizer, facts) if saved.exists() else 0
+        log = read_log(log_file) if start and log_file.exists() else []
+        log = [row for row in log if row["step"] <= start]
+        quick = {ev: for_training(network) for ev, network in networks.items()}
         if compile:
-            called = {ev: torch.compile(network) for ev, network in called.items()}
+            quick = {ev: torch.compile(network) for ev, network in quick.items()}
         if size > 1:
-            wrap, ids = nn.parallel.DistributedDataParallel, [patches.device] if cuda else None
-            called = {ev: wrap(network, device_ids=ids) for ev, network in called.items()}
-        freeze_from = steps - int(recipe.frozen_norm * steps)
-        log_every = log_every or recipe.log_every
-        end = steps if stop_after is None else min(steps, step + stop_after)
-        sums, counted = torch.zeros(3, device=patches.device), 0
-        since = saved = time.time()
-        terminal = os.isatty(2) and not os.environ.get("TQDM_DISABLE")
-        wait = 0.1 if terminal else 300  # seconds between two lines of progress
-        bar = tqdm(None, label, steps, initial=step, mininterval=wait, delay=wait, disable=rank > 0)
-        while step < end:
-            for part in module.modules() if step >= freeze_from else ():
-                if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
-                    part.eval()
-            optimizer.param_groups[0]["lr"] = recipe.rate(step)
-            images = patches.gather(*_draw(len(patches), recipe, step))
-            with half:
-                parts = chain_losses(called, images, recipe.mode, recipe.tv_weight, recipe.norm)
-            optimizer.zero_grad(set_to_none=True)
-            parts[0].backward()
-            optimizer.step()
-            sums += parts.detach()
-            step, counted = step + 1, counted + 1
-            bar.update()
-            logs = step % log_every == 0 or step == steps
-            saves = rank == 0 and (step == end or time.time() - saved > checkpoint_seconds)
-            if not logs and not saves:
-                continue
+            ids = [device] if device.type == "cuda" else None
+            quick = {ev: DistributedDataParallel(net, device_ids=ids) for ev, net in quick.items()}
+        work = _steps(quick, optimizer, patches, recipe, start)
+        wait = 0.1 if os.isatty(2) and not os.environ.get("TQDM_DISABLE") else 300
+        times = {"mininterval": wait, "delay": wait}
+        bar = tqdm(work, label, steps, initial=start, disable=rank > 0, **times)
+        sums, logged = torch.zeros(3, device=device), start  # since the last line of the log
+        log_time = save_time = time.time()
+        for step, losses in enumerate(bar, start + 1):
+            sums += losses
+            logs = step % recipe.log_every == 0 or step == steps
+            saves = rank == 0 and (step == steps or time.time() > save_time + CHECKPOINT_SECONDS)
             if logs and size > 1:
                 dist.all_reduce(sums)
                 sums /= size
-            mean, seen = (sums / counted).tolist(), step * recipe.batch_size
-            finite = torch.stack([weight.isfinite().all() for weight in module.parameters()]).all()
-            if not (finite and all(map(math.isfinite, mean))):
+            values = (sums, *module.parameters()) if logs or saves else ()
+            if not all(value.isfinite().all() for value in values):
                 where = f"{label or folder} diverged: the loss is not finite near step {step} of {steps}"
                 kept = checkpoint if checkpoint.exists() else "none"
                 raise ReplicationError(f"Training {where}; the last good checkpoint is {kept}.")
             if logs:
-                speed = counted * recipe.batch_size / max(time.time() - since, 1e-9)
-                row = (step, seen, seen / len(patches), *mean, recipe.rate(step - 1), speed)
+                count, seen = step - logged, step * recipe.batch_size
+                speed = count * recipe.batch_size / max(time.time() - log_time, 1e-9)
+                means = (sums / count).tolist()
+                row = (step, seen, seen / len(patches), *means, recipe.rate(step - 1), speed)
                 log.append(dict(zip(LOG_COLUMNS, row, strict=True)))
-                bar.set_postfix_str(f"loss {mean[0]:.4f}, {speed:.0f} patches/s", refresh=False)
+                bar.set_postfix_str(f"loss {means[0]:.4f}, {speed:.0f} patches/s", refresh=False)
                 sums.zero_()
-                counted, since = 0, time.time()
+                logged, log_time = step, time.time()
             if saves:
-                with atomic_path(folder / "log.csv") as temporary:
+                with atomic_path(log_file) as temporary:
                     table = pd.DataFrame(log, columns=LOG_COLUMNS)
                     table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-                _save_state(final if step == steps else checkpoint, module, optimizer, facts, step)
-                saved = time.time()
-        bar.close()
+                about = {"facts": json.dumps(facts, sort_keys=True), "step": str(step)}
+                with atomic_path(final if step == steps else checkpoint) as temporary:
+                    weights.write_safetensors(temporary, _state(module, optimizer), about)
+                save_time = time.time()
         module.eval()
-        if step == steps and rank == 0:
+        if rank == 0:
             checkpoint.unlink(missing_ok=True)
-    return final if step == steps else checkpoint
+    return final
 
 
 def read_log(path: str | Path) -> list[dict[str, float]]:
@@ -325,29 +320,25 @@ def read_log(path: str | Path) -> list[dict[str, float]]:
         raise ReplicationError(f"{path} is no readable training log: {error}.") from error
 
 
-def _save_state(path: Path, module: nn.Module, optimizer, facts: dict, step: int) -> None:
+def _state(module: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
+    """Name -> tensor that a checkpoint holds, not copied; zeros for Adam before the first step."""
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
     for name, weight in module.named_parameters():
-        tensors |= {f"adam.{key}.{name}": value for key, value in optimizer.state[weight].items()}
-    with atomic_path(path) as temporary:
-        metadata = {"facts": json.dumps(facts, sort_keys=True), "step": str(step)}
-        weights.write_safetensors(temporary, tensors, metadata)
+        state = optimizer.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), device=weight.device)
+            state |= {key: torch.zeros_like(weight.detach()) for key in ("exp_avg", "exp_avg_sq")}
+        tensors |= {f"adam.{key}.{name}": value for key, value in state.items()}
+    return tensors
 
 
-def _load_state(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
-    """Load what :func:`_save_state` saved, if it is of the same training; gives the step."""
+def _load(path: Path, module: nn.Module, optimizer, facts: dict) -> int:
+    """Load a checkpoint, if it is of the same training; gives its step."""
     tensors, metadata = weights.read_safetensors(path)
     try:
         check_same(path, json.loads(metadata["facts"]), facts)
-        model = {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
-        weights.load_state(module, model, path)
-        for name, weight in module.named_parameters():
-            like = weight.detach()  # its device and memory format
-            state = {key: torch.empty_like(like) for key in ("exp_avg", "exp_avg_sq")}
-            state["step"] = torch.empty((), device=like.device)
-            for key, value in state.items():
-                value.copy_(tensors[f"adam.{key}.{name}"])
-            optimizer.state[weight] = state
+        for name, value in _state(module, optimizer).items():
+            value.copy_(tensors[name])
         return int(metadata["step"])
     except (KeyError, ValueError, RuntimeError) as error:
         raise ReplicationError(f"{path} is no whole checkpoint; delete it to go on.") from error

@@ -1,7 +1,6 @@
 """Weights in and out, as safetensors, never as pickles; what is loaded is checked.
 
-A weights folder holds ``ev+1.safetensors`` … ``ev-3.safetensors``, one subnetwork each, whose metadata
-say how it was trained.
+A weights folder holds ``ev+1.safetensors`` … ``ev-3.safetensors``; metadata say how each was trained.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from replication.files import REFERENCE, SHIPPED, ReplicationError, atomic_path,
 from replication.model import DeepChain
 
 WEIGHTS = SHIPPED / "weights"
-"""The shipped subnetworks."""
-
 FAITHFUL = REFERENCE / "weights_faithful"
-"""The same by the paper's own recipe, as far as it was run (DEVIATIONS D7); in a clone only."""
+"""By the paper's own recipe, as far as it was run (DEVIATIONS D7); in a clone only."""
 
 
 def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
@@ -32,8 +29,8 @@ def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
 def weights_folder(name: str, run: str | Path) -> Path:
     """Folder that a notebook's parameter `weights` names.
 
-    ``"reference"`` means the shipped weights, ``"faithful"`` those of the paper's own recipe, ``"run"``
-    what the run in the folder `run` has trained; anything else is a path.
+    ``"reference"`` is :data:`WEIGHTS`, ``"faithful"`` :data:`FAITHFUL`, ``"run"`` what the run in the
+    folder `run` has trained; anything else is a path.
     """
     known = {"reference": WEIGHTS, "faithful": FAITHFUL, "run": Path(run) / "weights"}
     return known.get(name, Path(name))
@@ -53,7 +50,7 @@ def load_weights(network: nn.Module, path: str | Path, ev: int | None = None) ->
     Args:
         network: Of the same shape.
         path: A safetensors file.
-        ev: EV that the file must be for, where its metadata say which it is for.
+        ev: What the file must be for, if its metadata say so.
 
     Raises:
         ReplicationError: The file is missing, unreadable, of another network, EV or activation, or
@@ -79,10 +76,8 @@ def _parsed(text: str) -> object:
 def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
     """Load a state; ReplicationError names the first tensor that does not fit or is not finite."""
     expected = module.state_dict()
-    wrong = sorted(set(expected) ^ set(state)) or [
-        key for key in expected if expected[key].shape != state[key].shape
-    ]
-    if wrong:
+    wrong = sorted(set(expected) ^ set(state))
+    if wrong := wrong or [key for key in expected if expected[key].shape != state[key].shape]:
         raise ReplicationError(f"{source} does not fit the network: {wrong[0]!r} differs.")
     for key, value in state.items():
         if not value.isfinite().all():
@@ -109,8 +104,8 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     written = serialize(plain, metadata=metadata)
     size = int.from_bytes(written[:8], "little")
-    header = json.dumps(json.loads(written[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
-    header = header.encode()
+    header = json.loads(written[8 : 8 + size])
+    header = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the data start at a multiple of 8
     path.write_bytes(len(header).to_bytes(8, "little") + header + written[8 + size :])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from replication.model import DeepChain
+from replication.model import DeepChain, SubNetwork
 from replication.train import seeded
 from replication.weights import save_weights, weights_path
 
@@ -17,18 +17,31 @@ SHARED_GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _fixed_random_numbers() -> None:
+    """No test depends on the ones before it."""
+    torch.manual_seed(0)
+
+
+def small(activation: str = "mprelu", *, seed: int = 0, kernels: int = 4, **options) -> SubNetwork:
+    return seeded(lambda: SubNetwork(activation, kernels=kernels, **options), seed)
+
+
+def files(folder: Path) -> list[str]:
+    """Files under a folder but for its lock, by relative path."""
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return [name for name in found if name != ".lock"]
+
+
 def randomise_norms(network: nn.Module, seed: int = 0) -> nn.Module:
     """Give every normalisation non-trivial statistics, so that folding and sign flips are tested."""
     generator = torch.Generator().manual_seed(seed)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (part.weight.data, 0.5, 1.5),
-                (part.bias.data, -1, 1),
-                (part.running_mean, -1, 1),
-                (part.running_var, 0.5, 2),
-            ):
-                tensor.uniform_(low, high, generator=generator)
+            part.weight.data.uniform_(0.5, 1.5, generator=generator)
+            part.bias.data.uniform_(-1, 1, generator=generator)
+            part.running_mean.uniform_(-1, 1, generator=generator)
+            part.running_var.uniform_(0.5, 2, generator=generator)
     return network
 
 

@@ -12,10 +12,11 @@ from replication.evaluation import ablation, rows
 from replication.evaluation.ablation import BASE, STUDIES, activation_rows, run_study
 from replication.files import ReplicationError, locked
 from replication.images import to_uint8
+from replication.metrics import psnr
 from replication.model import SubNetwork, as_prelu, parameter_count
 from replication.reconstruct import infer_exposure
 from replication.train import Recipe, seeded
-from replication.weights import load_weights
+from replication.weights import load_weights, weights_path
 from tests.conftest import randomise_norms
 
 
@@ -64,28 +65,22 @@ def test_contenders_differ_in_one_thing_at_a_time():
         assert len(changed) == (name not in ("reference", "per_channel"))
 
 
-def test_rows_are_complete_and_come_back_the_same(made, tmp_path):
-    found = rows.read_rows(study(tmp_path / "a", contenders=["chain", "shallow"]))
+def test_rows_are_complete_and_a_finished_study_is_not_computed_again(made, tmp_path, monkeypatch):
+    path = study(tmp_path, contenders=["chain", "shallow"])
+    found, before = rows.read_rows(path), path.read_bytes()
     assert (set(found["ev"]), set(found["method"])) == ({3}, {"chain", "shallow", "tone_curve"})
     words = [f"{n} patches per network, reference recipe, changes {{}}" for n in (8, 24)]
     assert set(found["recipe"]) == {"none", *words}
-    logs = pd.read_csv(tmp_path / "a" / "table2_logs.csv")
-    ends = logs.groupby(["method", "ev"])["patches"].max()
+    ends = pd.read_csv(tmp_path / "table2_logs.csv").groupby(["method", "ev"])["patches"].max()
     assert ends.to_dict() == {("chain", 1): 8, ("chain", 2): 8, ("chain", 3): 8, ("shallow", 3): 24}
     again = rows.read_rows(study(tmp_path / "b", contenders=["shallow"], seeds=2))
     assert again["psnr"].nunique() == len(again) == 3  # two seeds and the tone curve
     same = again[again["seed"] == 0].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, found[found["method"] != "chain"].reset_index(drop=True))
-
-
-def test_a_finished_study_is_neither_trained_nor_scored_again(made, tmp_path, monkeypatch):
-    before = study(tmp_path, contenders=["shallow"]).read_bytes()
     monkeypatch.setattr(ablation, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(ablation, "infer_exposure", lambda *_, **__: pytest.fail("scored again"))
-    assert study(tmp_path, contenders=["shallow"]).read_bytes() == before
-    with pytest.raises(
-        ReplicationError, match=r"ev\+3.safetensors was trained with another patches, 24"
-    ):
+    assert study(tmp_path, contenders=["chain", "shallow"]).read_bytes() == before
+    with pytest.raises(ReplicationError, match=r"ev\+3.safetensors was .* another patches, 24"):
         study(tmp_path, contenders=["shallow"], patches=16)
     made[0].images[3][0, 0] ^= 1
     with pytest.raises(ReplicationError, match="another training_hash"):
@@ -112,25 +107,17 @@ def test_networks_are_trained_from_the_exposure_before(made, tmp_path, monkeypat
 
 
 def test_scores_are_those_of_the_networks_run_one_after_the_other(made, tmp_path):
-    found = rows.read_rows(study(tmp_path, "table3", contenders=["relu"])).set_index(
-        ["method", "ev"]
-    )
-    image, test = made[-1].images[0], made[-1]
-    for ev in (-1, -2, -3):
-        network = SubNetwork("relu")
-        load_weights(network, tmp_path / "table3" / "relu_seed0" / f"ev{ev:+d}.safetensors")
-        image = to_uint8(infer_exposure(image, network.eval(), method="whole", device="cpu"))
-        error = np.mean((image.astype(float) - test.images[ev]) ** 2)
-        assert found.loc[("relu", ev), "psnr"] == pytest.approx(
-            10 * np.log10(255**2 / error), abs=0.02
-        )
-
-
-def test_jointly_trained_networks_share_one_training(made, tmp_path):
+    # trained together, so one folder holds the log and one training makes both
     found = rows.read_rows(study(tmp_path, "sensitivity", contenders=["chained"]))
-    assert set(found["ev"]) == {-1, -2}
-    folder = tmp_path / "sensitivity" / "chained_seed0"
+    scores, test = found.set_index(["method", "ev"])["psnr"], made[-1]
+    folder, image = tmp_path / "sensitivity" / "chained_seed0", test.images[0]
     assert [one.name for one in folder.glob("ev*") if one.is_dir()] == ["ev-2"]
+    for ev in (-1, -2):
+        network = SubNetwork("mprelu")
+        load_weights(network, weights_path(ev, folder))
+        image = to_uint8(infer_exposure(image, network.eval(), method="whole", device="cpu"))
+        expected = psnr(image, test.images[ev], data_range=255)
+        assert scores["chained", ev] == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,7 @@ from replication.data.camera import RESPONSES, VirtualCamera, perspective_view
 from replication.data.exposure import histogram_entropy, middle_exposure
 from tests.test_stacks import fails
 
-CURVES = [
-    ("srgb", ()),
-    ("gamma", (2.2,)),
-    ("gamma", (1,)),
-    ("sigmoid", ()),
-    ("sigmoid", (1.1, 0.4)),
-]
+CURVES = [("srgb", ()), ("gamma", (2.2,)), ("gamma", (1,)), ("sigmoid", ()), ("sigmoid", (1.1, 0.4))]
 LINEAR = VirtualCamera("gamma", (1.0,), full_well=1000, dark_current=0, reset_noise=0, read_noise=0)
 
 
@@ -123,8 +117,7 @@ def test_a_perspective_view_equals_scipy(panorama, azimuth):
     column = (np.arctan2(turned_x, turned_z) / (2 * np.pi) + 0.5) * 128 - 0.5
     row = (0.5 - np.arcsin(ray[..., 1]) / np.pi) * 64 - 0.5
     expected = [
-        map_coordinates(panorama[..., c], [row, column], order=1, mode="grid-wrap")
-        for c in range(3)
+        map_coordinates(panorama[..., c], [row, column], order=1, mode="grid-wrap") for c in range(3)
     ]
     view = perspective_view(panorama, azimuth, (48, 32))
     assert view.dtype == np.float32

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from scipy import ndimage
 
 from replication.files import ReplicationError
@@ -11,7 +12,6 @@ from replication.metrics.drim import AMPLIFICATION, LOSS, PEAK_RESPONSE, REVERSA
 from replication.paper import PEAK_CONTRAST
 
 PPD = 33.510213911468036
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 def grating(contrast, frequency, angle=0.0, phase=0.3, size=160, mean=100.0):
@@ -26,25 +26,6 @@ def texture(shape=(128, 160), seed=0, contrast=0.15, mean=100.0):
     noise = np.random.default_rng(seed).normal(size=shape)
     smooth = ndimage.gaussian_filter(noise, 0.8)
     return mean * np.exp(contrast * smooth / smooth.std())
-
-
-def scene(shape=(48, 60), seed=0):
-    """RGB of about 3 to 300 cd/m2 with details of all sizes."""
-    rng = np.random.default_rng(seed)
-    image = sum(
-        ndimage.gaussian_filter(rng.normal(size=(*shape, 3)), (s, s, 0)) * s for s in (1, 3, 9)
-    )
-    return 30 * np.exp(image / image.std())
-
-
-def changed_pair():
-    """Test and reference, with contrast lost, amplified and reversed in three places."""
-    reference = texture((96, 150))
-    test = reference.copy()
-    test[20:60, 5:45] = 100
-    reference[20:60, 55:95] = 100
-    test[20:60, 105:145] = 1e4 / test[20:60, 105:145]
-    return test, reference
 
 
 def compare(test, reference, encoding="luminance", **options):
@@ -75,8 +56,9 @@ def test_phases_up_to_a_quarter_wave_are_no_reversal():
         np.testing.assert_allclose(means(result), [0, 0, want], atol=0.02)
 
 
-@pytest.mark.parametrize("frequency", [2.8, 5.6, 11.2])
-@pytest.mark.parametrize(("low", "high"), [(0.1, 0.2), (0.1, 0.5), (0.25, 0.3)])
+@pytest.mark.parametrize(
+    ("frequency", "low", "high"), [(2.8, 0.1, 0.5), (5.6, 0.1, 0.2), (11.2, 0.1, 0.5), (5.6, 0.25, 0.3)]
+)
 def test_contrast_that_stays_visible_is_nothing(frequency, low, high):
     for angle in (0, 20, 45):
         strong, weak = (grating(c, frequency, angle, size=256) for c in (high, low))
@@ -84,34 +66,29 @@ def test_contrast_that_stays_visible_is_nothing(frequency, low, high):
         assert means(compare(weak, strong), 80).max() < 0.01
 
 
-def test_blur_is_loss():
+def test_blur_is_loss_and_a_small_shift_is_nothing():
     reference = texture()
-    lost = [compare(ndimage.gaussian_filter(reference, s), reference) for s in (0.5, 1, 2, 4)]
-    assert means(lost[0]).max() < 0.01
-    losses = [means(result)[0] for result in lost]
-    assert sorted(losses) == losses
-    assert losses[2] > 0.5
-    assert losses[3] > 0.95
-    assert max(means(result)[1:].max() for result in lost) < 0.01
+    blurred = [ndimage.gaussian_filter(reference, s) for s in (0.5, 1, 2, 4)]
+    losses, *others = np.transpose([means(compare(test, reference)) for test in blurred])
+    assert losses[0] < 0.01 < losses[1] < losses[2] < losses[3]
+    assert losses[2] > 0.95
+    shifted = ndimage.shift(reference, (0, 0.5), mode="nearest", order=3)
+    assert max(np.max(others), *means(compare(shifted, reference))) < 0.01
 
 
 def test_changes_stay_where_they_are_and_swapping_swaps_them():
-    one, other = changed_pair()
-    there, back = (compare(*pair, surround=100) for pair in ((one, other), (other, one)))
-    np.testing.assert_array_equal(there.P_loss, back.P_amplification)
-    np.testing.assert_array_equal(there.P_amplification, back.P_loss)
-    np.testing.assert_array_equal(there.P_reversal, back.P_reversal)
+    reference = texture((96, 150))
+    test = reference.copy()
+    test[20:60, 5:45] = 100
+    reference[20:60, 55:95] = 100
+    test[20:60, 105:145] = 1e4 / test[20:60, 105:145]
+    there, back = compare(test, reference, surround=100), compare(reference, test, surround=100)
+    np.testing.assert_array_equal(there, [back.P_amplification, back.P_loss, back.P_reversal])
     for n, left in enumerate((5, 55, 105)):
         found = [image[28:52, left + 8 : left + 32].mean() for image in there]
         assert found[n] > 0.9
         # coarse bands of the inverted patch reach the others, so reversal alone is seen beyond its place
         assert max(f for kind, f in enumerate(found[:2]) if kind != n) < 0.01
-
-
-def test_a_small_shift_is_nothing():
-    reference = texture()
-    test = ndimage.shift(reference, (0, 0.5), mode="nearest", order=3)
-    assert means(compare(test, reference)).max() < 0.01
 
 
 # --- thresholds --------------------------------------------------------------------------------
@@ -157,11 +134,7 @@ def test_bands_preserve_energy():
     assert total == pytest.approx(np.sum(image**2), rel=0.01)
 
 
-# --- bands --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [0, 1, 2, 3])
-@pytest.mark.parametrize("o", [0, 1, 3, 5])
+@pytest.mark.parametrize(("k", "o"), [(0, 0), (0, 1), (1, 3), (1, 5), (2, 0), (2, 1), (3, 5)])
 def test_a_grating_has_its_magnitude_in_its_band_only(k, o):
     y, x = np.mgrid[:200, :230] * (2 * np.pi / 3 / 2**k)
     place = x * np.cos(np.pi / 6 * o) + y * np.sin(np.pi / 6 * o) + 0.4
@@ -169,60 +142,30 @@ def test_a_grating_has_its_magnitude_in_its_band_only(k, o):
     for level, band in enumerate(bands[:4]):
         inside = (slice(64 >> level, -(64 >> level)),) * 2
         for orientation, responses in enumerate(band[:, 0]):
-            want = np.zeros(place.shape)
+            want = np.zeros(responses.shape)
             if (level, orientation) == (k, o):
                 want = np.exp(1j * place)[:: 2**k, :: 2**k]
-                np.testing.assert_allclose(responses[inside], want[inside], atol=0.03)
-            else:
-                assert responses[inside].abs().max() < 0.03
+            np.testing.assert_allclose(responses[inside], want[inside], atol=0.03)
 
 
 # --- input and overlay -----------------------------------------------------------------------------
 
 
-def test_tensors_give_tensors_and_inputs_stay_unchanged():
-    reference, test = scene(), scene(seed=1)
-    reference[5:9, 5:9] = 0  # black is allowed
-    before = reference.copy(), test.copy()
-    want = drim(test, reference, "rgb-bt.709", 30)
-    tensors = drim(torch.from_numpy(test), torch.from_numpy(reference), "rgb-bt.709", 30)
-    for ours, other in zip(tensors, want, strict=True):
-        assert isinstance(ours, torch.Tensor)
-        np.testing.assert_array_equal(ours.numpy(), other)
-    np.testing.assert_array_equal((reference, test), before)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same():
-    reference, test = scene((200, 240)), scene((200, 240), 1)
-    want = drim(test, reference, "rgb-bt.709", 30)
-    for ours, other in zip(
-        drim(test, reference, "rgb-bt.709", 30, device="cuda"), want, strict=True
-    ):
-        assert np.mean(np.abs(ours - other) > 0.02) < 1e-3
-
-
-def maps(*values):
-    return DRIMResult(*(np.array([value], np.float32) for value in values))
-
-
 def test_overlay_shows_the_strongest_change_of_each_pixel():
-    result = maps([0, 1, 0.2, 0.3, 0.5], [0, 0.9, 1, 0.1, 0], [0, 0, 0, 1, 0])
-    picture = overlay(result, np.full((1, 5), 100, np.uint8), opacity=1)
+    maps = np.float32([[[0, 1, 0.2, 0.3, 0.5]], [[0, 0.9, 1, 0.1, 0]], [[0, 0, 0, 1, 0]]])
+    picture = overlay(DRIMResult(*maps), np.full((1, 5), 100, np.uint8), opacity=1)
     assert picture.dtype == np.uint8
-    green, blue, red = (
-        [int(c[n : n + 2], 16) for n in (1, 3, 5)] for c in (LOSS, AMPLIFICATION, REVERSAL)
-    )
-    half = np.rint((100 + np.array(green)) / 2)
-    np.testing.assert_allclose(picture[0], [[100] * 3, green, blue, red, half], atol=1)
+    green, blue, red = (255 * np.array(to_rgb(c)) for c in (LOSS, AMPLIFICATION, REVERSAL))
+    want = [[100] * 3, green, blue, red, (100 + green) / 2]
+    np.testing.assert_allclose(picture[0], want, atol=1)
 
 
 def test_overlay_is_grey_where_nothing_changed():
-    light = scene()
+    light = texture((48, 60))[..., None] * [1, 0.5, 2]
     empty = DRIMResult(*np.zeros((3, 48, 60), np.float32))
     picture = overlay(empty, light)
     assert (picture == picture[..., :1]).all()
-    order = np.argsort((light @ LUMINANCE).ravel())
+    order = np.argsort(light[..., 0].ravel())
     assert (np.diff(picture[..., 0].ravel()[order].astype(int)) >= 0).all()
     np.testing.assert_array_equal(overlay(empty, 1e3 * light), picture)
     np.testing.assert_array_equal(overlay(empty, torch.from_numpy(light)), picture)
@@ -234,11 +177,10 @@ def test_overlay_is_grey_where_nothing_changed():
     [
         (np.ones((1, 4)), 1, "the maps' size"),
         (np.full((1, 5), np.nan), 1, "finite, not negative"),
-        (np.full((1, 5), -1.0), 1, "finite, not negative"),
         (np.ones((1, 5), int), 1, "or uint8"),
         (np.ones((1, 5)), 1.5, "opacity"),
     ],
 )
 def test_wrong_overlays(image, opacity, message):
     with pytest.raises(ReplicationError, match=message):
-        overlay(maps([0] * 5, [0] * 5, [0] * 5), image, opacity=opacity)
+        overlay(DRIMResult(*np.zeros((3, 1, 5))), image, opacity=opacity)

@@ -115,9 +115,7 @@ def test_openstacks_faults(openstacks, capsys):
     source = root / "openstacks"
     (source / "hdrps/hill/ev+1.webp").unlink()
     shutil.copy(source / "empa/tower/ev+1.webp", source / "empa/tower/ev+2.webp")
-    words = (
-        r"12 files right, 1 missing \(first: hdrps/hill/ev\+1.webp\), 1 differing \(first: empa/"
-    )
+    words = r"12 files right, 1 missing \(first: hdrps/hill/ev\+1.webp\), 1 differing \(first: empa/"
     other = {"source_dir": source, "root": root.parent / "other"}
     fails(f"{words}.*{source} is no full copy", fetch, "openstacks", **other)
     assert len(files(root.parent / "other")) == 12

@@ -44,7 +44,7 @@ def wang(test, reference, data_range):
 # --- photos ------------------------------------------------------------------------------------
 
 
-def test_psnr_of_a_known_error():
+def test_psnr_of_a_known_error_without_wrapping():
     reference = np.full((4, 5, 3), 200, np.uint8)
     test = reference.copy()
     test[0, 0, 0] = 210  # one of 60 values is off by 10
@@ -52,24 +52,15 @@ def test_psnr_of_a_known_error():
     assert psnr(test, reference, data_range=255) == pytest.approx(expected)
     assert psnr(test / 255, reference / 255, data_range=1) == pytest.approx(expected)
     assert psnr(reference, reference, data_range=255) == np.inf
-
-
-def test_psnr_does_not_wrap_unsigned_differences():
     low, high = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
     assert psnr(low, high, data_range=255) == psnr(high, low, data_range=255) == pytest.approx(0)
 
 
-def test_ssim_is_wangs(photos):
+def test_ssim_is_wangs_and_ms_ssim_forgives_noise(photos):
     test, reference = photos
     want = np.mean([wang(test[..., c], reference[..., c], 255) for c in range(3)])
     assert ssim(test, reference, data_range=255) == pytest.approx(want, abs=2e-5)
     assert ssim(test / 255, reference / 255, data_range=1) == pytest.approx(want, abs=2e-5)
-
-
-def test_identical_images_score_one_and_ms_ssim_forgives_noise(photos):
-    test, reference = photos
-    for metric in (ssim, ms_ssim):
-        assert metric(reference, reference, data_range=255) == pytest.approx(1)
     assert ssim(test, reference, data_range=255) < ms_ssim(test, reference, data_range=255) < 1
 
 
@@ -86,32 +77,9 @@ def test_octave_references(kind):
     pictures = np.load(SHARED_GOLDEN / "inputs" / "ldr_pairs.npz")
     golden = json.loads((SHARED_GOLDEN / "ssim_octave.json").read_text())[f"ldr_bottles__{kind}"]
     pair = pictures[f"ldr_bottles__{kind}"], pictures["ldr_bottles__ref"]
-    assert psnr(*pair, data_range=255) == pytest.approx(golden["psnr"], abs=1e-9)
-    assert ssim(*pair, data_range=255) == pytest.approx(golden["ssim_wang_rgb"], abs=1e-4)
-    assert ms_ssim(*pair, data_range=255) == pytest.approx(golden["msssim_rgb"], abs=9e-4)
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim])
-def test_bad_photos_are_refused(metric, photos):
-    test, reference = photos
-    for pair, data_range, words in (
-        ((test[1:], reference), 255, "differ in shape"),
-        ((test[..., 0], reference[..., 0]), 255, r"The test image must be \(H, W, 3\)"),
-        ((np.full(test.shape, np.nan), reference), 255, "The test image holds NaN"),
-        ((test, np.full(test.shape, np.inf)), 255, "The reference image holds NaN or inf"),
-        ((test, reference), 0, "data_range"),
-    ):
-        with pytest.raises(ReplicationError, match=words):
-            metric(*pair, data_range=data_range)
-    with pytest.raises(TypeError, match="data_range"):
-        metric(test, reference)
-
-
-@pytest.mark.parametrize(("metric", "side"), [(ssim, 11), (ms_ssim, 161)])
-def test_photos_smaller_than_the_windows_are_refused(metric, side, photos):
-    assert metric(photos[0][:side], photos[1][:side], data_range=255) < 1
-    with pytest.raises(ReplicationError, match=f"at least {side}"):
-        metric(photos[0][: side - 1], photos[1][: side - 1], data_range=255)
+    close = (psnr, "psnr", 1e-9), (ssim, "ssim_wang_rgb", 1e-4), (ms_ssim, "msssim_rgb", 9e-4)
+    for metric, key, tolerance in close:
+        assert metric(*pair, data_range=255) == pytest.approx(golden[key], abs=tolerance)
 
 
 # --- PU21 --------------------------------------------------------------------------------------
@@ -122,13 +90,11 @@ def test_curve_equals_the_authors():
         encoded = pu21_encode(golden["luminance"])
         np.testing.assert_allclose(encoded, golden["pu21"], rtol=1e-10, atol=1e-12)
     assert pu21_encode(0) == pu21_encode(0.005) == pytest.approx(0, abs=1e-6)
-    assert pu21_encode(100) == pytest.approx(256, abs=0.5)
     assert pu21_encode(1e9) == pu21_encode(10000) == pytest.approx(595.39, abs=0.01)
-    assert (np.diff(pu21_encode(np.geomspace(0.006, 9999, 500))) > 0).all()
 
 
-def test_pu21_psnr_by_hand():
-    """Of 20 pixels one is at 1000 instead of 100 cd/m2."""
+def test_pu21_psnr_by_hand(radiance):
+    """Of 20 pixels one is at 1000 instead of 100 cd/m2; then RGB as its luminance, and as it is."""
     reference = np.full((4, 5), 100.0)
     test = reference.copy()
     test[0, 0] = 1000
@@ -136,12 +102,8 @@ def test_pu21_psnr_by_hand():
     expected = 20 * np.log10(256 / (step / np.sqrt(20)))
     assert pu21_psnr(test, reference) == pytest.approx(expected)
     assert pu21_psnr(reference, reference) == np.inf
-    assert pu21_psnr(test, reference, data_range=512) == pytest.approx(expected + 20 * np.log10(2))
     colour = [np.repeat(image[..., None], 3, axis=2) for image in (test, reference)]
     assert pu21_psnr(*colour) == pu21_psnr(*colour, channels="rgb") == pytest.approx(expected)
-
-
-def test_channels(radiance):
     grey = [luminance(image) for image in radiance]
     assert pu21_psnr(*radiance) == pytest.approx(pu21_psnr(*grey))
     assert pu21_ssim(*radiance) == pytest.approx(pu21_ssim(*grey))
@@ -160,60 +122,45 @@ def test_pu21_psnr_equals_the_toolbox():
             assert ours == pytest.approx(float(golden[f"psnr_{name}"]), abs=2e-6)
 
 
-@needs_shared
-@pytest.mark.parametrize("name", ["mini_bottles", "mini_disk", "syn_disk"])
-def test_complete_results_of_the_toolbox(name):
-    scores = json.loads((SHARED_GOLDEN / "metrics_HEAD.json").read_text())[name]
-    with np.load(SHARED_GOLDEN / "inputs" / f"vdp_{name}.npz") as file:
-        reference = file["identical"]
-        peak = float(pu21_encode(reference.max()))
-        for key, score in scores.items():
-            ours = pu21_psnr(file[key], reference, data_range=peak)
-            # the toolbox writes infinity as 1000
-            assert min(ours, 1000) == pytest.approx(score["psnr_pu21"], abs=1e-9)
-
-
-@pytest.mark.parametrize("data_range", [256.0, 600.0])
-def test_pu21_ssim_is_wangs(radiance, data_range):
+def test_pu21_ssim_is_wangs(radiance):
     codes = [pu21_encode(luminance(image)) for image in radiance]
-    ours = pu21_ssim(*radiance, data_range=data_range)
-    assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5), (
-        "its window is single precision"
-    )
+    for data_range in (256.0, 600.0):  # our window is single precision
+        ours = pu21_ssim(*radiance, data_range=data_range)
+        assert ours == pytest.approx(wang(*codes, data_range), abs=1e-5)
 
 
-GREY = np.full((12, 13, 3), 50.0)
+# --- input ---------------------------------------------------------------------------------------
+
+GREY, BYTES = np.full((12, 13, 3), 50.0), np.full((170, 165, 3), 50, np.uint8)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("score", [pu21_psnr, pu21_ssim])
 @pytest.mark.parametrize(
-    ("test", "reference", "options", "words"),
+    ("score", "test", "reference", "options", "words"),
     [
-        (GREY[1:], GREY, {}, "differ in shape"),
-        (GREY[..., :2], GREY[..., :2], {}, r"\(H, W, 3\)"),
-        (GREY[0, 0], GREY[0, 0], {}, r"\(H, W, 3\)"),
-        (GREY[:0, :, 0], GREY[:0, :, 0], {}, r"\(H, W\)"),
-        (GREY * np.nan, GREY, {}, "The test image.*not nan to nan"),
-        (GREY, GREY * np.inf, {}, "The reference image.*inf"),
-        (-GREY, GREY, {}, "The test image must be within 0 and 1e.15 cd/m2, not -50 to -50"),
-        (GREY, np.float32(GREY * 6e36), {}, "The reference image must be within 0 .* 3e.38"),
-        (GREY.astype(np.uint8), GREY.astype(np.uint8), {}, "floating point"),
-        (GREY, GREY, {"data_range": 0}, "data_range must be positive"),
-        (GREY, GREY, {"data_range": np.inf}, "data_range must be positive"),
+        (psnr, BYTES[..., 0], BYTES[..., 0], {}, r"The test image must be \(H, W, 3\)"),
+        (psnr, GREY, np.inf * GREY, {}, "The reference image holds NaN or inf"),
+        (ssim, BYTES[:10], BYTES[:10], {}, "at least 11"),
+        (ms_ssim, BYTES[:160], BYTES[:160], {}, "at least 161"),
+        (ms_ssim, BYTES, BYTES, {"data_range": 0}, "data_range must be positive"),
+        (pu21_psnr, GREY[..., :2], GREY[..., :2], {}, r"\(H, W, 3\) or \(H, W\)"),
+        (pu21_psnr, GREY * np.nan, GREY, {}, "The test image.*not nan to nan"),
+        (pu21_psnr, -GREY, GREY, {}, "test image must be within 0 and 1e.15 cd/m2, not -50 to -50"),
+        (pu21_psnr, GREY, np.float32(GREY * 6e36), {}, "reference image must be within 0 .* 3e.38"),
+        (pu21_psnr, BYTES, BYTES, {}, "floating point"),
+        (pu21_psnr, GREY, GREY, {"channels": "red"}, "luminance or rgb"),
+        (pu21_ssim, GREY[1:], GREY, {}, "differ in shape"),
+        (pu21_ssim, GREY[:10], GREY[:10], {}, "at least 11"),
     ],
 )
-def test_bad_radiance_is_refused_in_one_sentence(score, test, reference, options, words):
+def test_bad_input_is_refused_in_one_sentence(score, test, reference, options, words):
     with pytest.raises(ReplicationError, match=words) as error:
-        score(test, reference, **options)
+        score(test, reference, **({"data_range": 255} | options))
     assert "\n" not in str(error.value)
 
 
-def test_options_of_pu21():
-    with pytest.raises(ReplicationError, match="luminance or rgb"):
-        pu21_psnr(GREY, GREY, channels="red")
+def test_smallest_sizes_and_wrong_luminance():
+    for score, image in ((ssim, BYTES[:11]), (ms_ssim, BYTES[:161]), (pu21_ssim, GREY[:11, :11])):
+        assert score(image, image, data_range=255) == pytest.approx(1)
     with pytest.raises(ReplicationError, match="Luminance must be within"):
         pu21_encode(np.array([1, np.nan]))
-    assert pu21_ssim(GREY[:11, :11], GREY[:11, :11]) == pytest.approx(1)
-    with pytest.raises(ReplicationError, match="at least 11"):
-        pu21_ssim(GREY[:10], GREY[:10])

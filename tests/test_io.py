@@ -165,8 +165,7 @@ def test_16_bit_grey_alpha_inverted_and_lzw(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
-    ["signed 16-bit integers (int16)", "signed 8-bit integers (int8)", "32-bit floats (float32)"],
+    "words", ["signed 16-bit integers (int16)", "signed 8-bit integers (int8)", "32-bit floats (float32)"]
 )
 @pytest.mark.parametrize("kind", ["minisblack", "rgb"])
 def test_tiff_of_other_numbers_is_refused(tmp_path, words, kind):

@@ -44,12 +44,7 @@ def test_the_evidence_has_interval_scenes_seeds_and_training():
 
 
 def test_markdown_table():
-    names = {
-        "method": ["a|b", "c\nd"],
-        "n": [1, 20],
-        "PSNR": [1.234, 5.0],
-        "x": [math.nan, math.inf],
-    }
+    names = {"method": ["a|b", "c\nd"], "n": [1, 20], "PSNR": [1.234, 5.0], "x": [math.nan, math.inf]}
     texts = {"gain": ["–", "+1.0 [0.1, 2.0]"], "won": ["3 of 10", "–"], "link": ["[01](a.md)"] * 2}
     assert tables.markdown_table(pd.DataFrame(names | texts)).splitlines() == [
         "| method | n | PSNR | x | gain | won | link |",
@@ -74,9 +69,7 @@ def test_text_is_no_wider_than_a_screen_and_loses_nothing():
 def hdr_rows():
     """Ten scenes; the chain is 1 dB and 2 Q above the curve; one scene has no clipped pixel."""
     shifts = {"masia": -9, "tone_curve": 0, "deep_chain": 1}
-    rows = pd.DataFrame(
-        {"method": m, "n": n, "by": by} for m, by in shifts.items() for n in range(10)
-    )
+    rows = pd.DataFrame({"method": m, "n": n, "by": by} for m, by in shifts.items() for n in range(10))
     values = {"psnr": 25 + rows["n"] + rows["by"], "hdrvdp2_q": 45 + 2 * rows["n"] + 2 * rows["by"]}
     values |= {"pu21_psnr": 20 + rows["n"] + rows["by"], "log_rmse_unclipped": 0.1}
     values["log_rmse_clipped"] = (0.3 - rows["by"] / 100).mask(rows["n"] == 9)

@@ -5,8 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from replication.files import ReplicationError
-from replication.model import DeepChain, SubNetwork
-from replication.train import seeded
+from replication.model import DeepChain
 from replication.weights import (
     FAITHFUL,
     WEIGHTS,
@@ -16,37 +15,19 @@ from replication.weights import (
     weights_folder,
     weights_path,
 )
+from tests.conftest import small
 
 
-def small(seed=0, activation="mprelu", kernels=4):
-    return seeded(lambda: SubNetwork(activation, kernels=kernels), seed)
-
-
-def test_weights_round_trip_with_metadata(tmp_path):
-    network, other = small(3), small(4)
-    path = save_weights(network, tmp_path / "ev-1.safetensors", {"ev": -1, "val": {"psnr": 30.5}})
-    assert load_weights(other, path, -1) == {"ev": -1, "val": {"psnr": 30.5}}
-    for name, value in network.state_dict().items():
-        assert torch.equal(other.state_dict()[name], value)
-
-
-def test_the_same_weights_are_the_same_bytes(tmp_path):
-    facts = {f"fact {number} é": number for number in range(20)}
-    first = save_weights(small(), tmp_path / "a.safetensors", facts).read_bytes()
+def test_weights_round_trip_and_the_same_weights_are_the_same_bytes(tmp_path):
+    facts = {f"fact {number} é": {"psnr": number} for number in range(20)} | {"ev": -1}
+    first = save_weights(small(seed=3), tmp_path / "a.safetensors", facts)
     again = dict(sorted(facts.items(), reverse=True))
-    assert save_weights(small(), tmp_path / "b.safetensors", again).read_bytes() == first
-    assert load_weights(small(1), tmp_path / "a.safetensors") == facts
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(tmp_path, value):
-    network = small()
-    torch.nn.init.constant_(network.r3[0].bias, value)
-    path = save_weights(network, tmp_path / "a.safetensors", {})
-    with pytest.raises(
-        ReplicationError, match=r"a\.safetensors holds NaN or infinite .*r3\.0\.bias"
-    ):
-        load_weights(small(), path)
+    second = save_weights(small(seed=3), tmp_path / "b.safetensors", again)
+    assert first.read_bytes() == second.read_bytes()
+    other = small(seed=4)
+    assert load_weights(other, first, -1) == facts
+    for name, value in small(seed=3).state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
 
 
 @pytest.mark.parametrize(
@@ -62,21 +43,29 @@ def test_weights_of_another_ev_or_activation_are_refused(tmp_path, facts, messag
         load_weights(small(), path, -1)
 
 
+@pytest.mark.parametrize("fault", ["nan", "inf", "cut", "another network", "missing"])
+def test_broken_weights_are_one_sentence(tmp_path, fault):
+    network, path = (small(kernels=8 if fault == "another network" else 4), tmp_path / "a.safetensors")
+    message = "holds NaN or infinite .*r3.0.bias"
+    if fault in ("nan", "inf"):
+        torch.nn.init.constant_(network.r3[0].bias, float(fault))
+    save_weights(network, path, {})
+    if fault == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+        message = "is no readable safetensors"
+    elif fault == "another network":
+        message = "does not fit"
+    elif fault == "missing":
+        path.unlink()
+        message = "No weights at"
+    with pytest.raises(ReplicationError, match=message) as error:
+        load_weights(small(), path)
+    assert str(path) in str(error.value)
+
+
 def test_metadata_of_other_programs_are_kept_as_text(tmp_path):
     save_file(small().state_dict(), tmp_path / "a.safetensors", {"format": "pt"})
-    assert load_weights(small(1), tmp_path / "a.safetensors", 1) == {"format": "pt"}
-
-
-def test_broken_weights_are_one_sentence(tmp_path):
-    path = save_weights(small(), tmp_path / "a.safetensors", {})
-    broken = tmp_path / "b.safetensors"
-    broken.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ReplicationError, match=r"b\.safetensors is no readable safetensors"):
-        load_weights(small(), broken)
-    with pytest.raises(ReplicationError, match="does not fit"):
-        load_weights(small(kernels=8), path)
-    with pytest.raises(ReplicationError, match="No weights at"):
-        load_weights(small(), tmp_path / "none.safetensors")
+    assert load_weights(small(seed=1), tmp_path / "a.safetensors", 1) == {"format": "pt"}
 
 
 def test_names_of_folders():

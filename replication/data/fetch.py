@@ -60,9 +60,7 @@ class Report:
         return line + self.note
 
 
-def fetch(
-    dataset: str, *, source_dir: Folder = None, root: Folder = None, check: bool = False
-) -> Report:
+def fetch(dataset: str, *, source_dir: Folder = None, root: Folder = None, check: bool = False) -> Report:
     """Fetch a data set, or check the one that is there, with progress bars in a terminal.
 
     Args:

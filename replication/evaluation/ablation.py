@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +53,6 @@ class Contender:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _per_channel() -> PerChannel:
-    return PerChannel(SubNetwork("mprelu", channels=1))
-
-
 _MPRELU = partial(SubNetwork, "mprelu")
 _CHANGES = {
     "reference": {},
@@ -79,7 +78,7 @@ STUDIES: dict[str, dict[str, Contender]] = {
     },
     "sensitivity": {
         **{name: Contender(_MPRELU, (-1, -2), recipe=one) for name, one in _CHANGES.items()},
-        "per_channel": Contender(_per_channel, (-1, -2)),
+        "per_channel": Contender(lambda: PerChannel(SubNetwork("mprelu", channels=1)), (-1, -2)),
     },
 }
 """Study -> contender -> how it is made.
@@ -112,21 +111,19 @@ def run_study(
         The path of ``STUDY.csv``.
 
     Raises:
-        ReplicationError: An unknown name, a number below 1, absent data, a folder in use or with weights
-            that were trained in another way, and as in :func:`replication.train.train`.
+        ReplicationError: An unknown name, a number below 1, a folder in use or with weights that were
+            trained in another way, and as in :func:`replication.train.train`.
     """
-    known = STUDIES.get(study, {})
+    known, tasks = STUDIES.get(study, {}), []
     asked = [("study", study, STUDIES), ("recipe", recipe, RECIPES)]
     asked += [(f"contender of {study}", name, known) for name in contenders or ()]
     for what, name, names in asked:
         if name not in names:
             raise ReplicationError(f"Unknown {what} {name!r}; known are {', '.join(names)}.")
-    if seeds < 1:
-        raise ReplicationError(f"The number of seeds must be at least 1, not {seeds}.")
-    rows.check_jobs(jobs)
-    device, folder, tasks = str(choose_device(device)), Path(folder), []
+    rows.at_least_one(jobs, "processes")
+    device, folder = str(choose_device(device)), Path(folder)
     names = list(dict.fromkeys(contenders or known))
-    for seed, name in itertools.product(range(seeds), names):
+    for seed, name in itertools.product(range(rows.at_least_one(seeds, "seeds")), names):
         changes, into = dict(known[name].recipe), folder / study / f"{name}_seed{seed}"
         own = {"patches": patches * known[name].share, "seed": seed, "precision": precision}
         plan = Recipe.of(RECIPES[recipe] | own | changes)
@@ -134,8 +131,11 @@ def run_study(
         tasks.append(_Task(study, name, seed, dataset, into, plan, note, device))
     with locked(folder / study):
         done = rows.in_processes(_do, tasks, jobs, study, "run", device)
-        found = [_baseline_rows(study, names, dataset)]
-        found += [part for _, part in sorted(done, key=lambda one: one[0])]
+        curve = exposures.tone_curves(dataset)
+        evs = sorted({ev for name in names for ev in _scored(study, name)}, key=abs)
+        scored = exposures.exposure_rows(load_stacks(dataset, split="test"), [curve], study, evs)
+        found = [pd.DataFrame(scored).assign(seed=0, recipe="none")]
+        found += [part for _, part in sorted(done, key=itemgetter(0))]
         for what in ("logs", "activations"):
             parts = pd.concat(pd.read_csv(task.folder / f"{what}.csv") for task in tasks)
             with atomic_path(folder / f"{study}_{what}.csv") as temporary:
@@ -167,15 +167,11 @@ def _do(task: _Task) -> pd.DataFrame:
     networks, version = _trained(task, training), code_version()
     hashes = "".join(sha256_file(weights_path(ev, task.folder)) for ev in networks)
     infer = partial(_infer, networks=networks, device=task.device)
-    method, own = (
-        rows.Method(task.name, infer, hashes[:12]),
-        {"seed": task.seed, "recipe": task.note},
-    )
-    path, evs = task.folder / "rows.csv", _scored(task.study, task.name)
-    expected = (
-        exposures.exposure_row(stack, method, ev, task.study, version) | own
-        for stack, ev in itertools.product(test, evs)
-    )
+    method = rows.Method(task.name, infer, sha256(hashes.encode()).hexdigest()[:12])
+    own, path = {"seed": task.seed, "recipe": task.note}, task.folder / "rows.csv"
+    evs = _scored(task.study, task.name)
+    fact = partial(exposures.exposure_row, method=method, table=task.study, version=version)
+    expected = (fact(stack, ev=ev) | own for stack, ev in itertools.product(test, evs))
     if (kept := rows.kept_rows(path, expected)) is not None:
         return kept
     looks = [row for ev in networks for row in _look(task, ev, networks[ev], training[:3])]
@@ -189,14 +185,6 @@ def _do(task: _Task) -> pd.DataFrame:
 
 def _scored(study: str, name: str) -> tuple[int, ...]:
     return (3,) if study == "table2" else STUDIES[study][name].evs
-
-
-def _baseline_rows(study: str, names: Sequence[str], dataset: str) -> pd.DataFrame:
-    """The tone curve of the same training scenes, scored as the contenders are."""
-    evs = sorted({ev for name in names for ev in _scored(study, name)}, key=abs)
-    test, method = load_stacks(dataset, split="test"), exposures.tone_curves(dataset)
-    scored = exposures.exposure_rows(test, [method], study, evs)
-    return pd.DataFrame(scored).assign(seed=0, recipe="none")
 
 
 def _trained(task: _Task, training: Sequence[ExposureStack]) -> dict[int, nn.Module]:
@@ -237,32 +225,26 @@ def _infer(stack: ExposureStack, networks: Mapping[int, nn.Module], device: str)
 def _log(task: _Task, ev: int) -> pd.DataFrame:
     """The loss curve of one network; of the whole chain where that was trained together."""
     last = ev if task.recipe.mode == "teacher" else task.evs[-1]
-    log = pd.DataFrame(read_log(task.folder / f"ev{last:+d}" / "log.csv"))
-    log = log[["patches", "loss", "pixel", "tv", "patches_per_s"]].astype({"patches": int})
+    log = pd.DataFrame(read_log(task.folder / f"ev{last:+d}" / "log.csv")).astype({"patches": int})
     front = pd.DataFrame({"method": task.name, "seed": task.seed, "ev": ev}, index=log.index)
-    return pd.concat([front, log], axis=1)
+    return front.join(log[["patches", "loss", "pixel", "tv", "patches_per_s"]])
 
 
 def _look(task: _Task, ev: int, network: nn.Module, stacks: Sequence[ExposureStack]) -> list[dict]:
-    """Activation rows of one network on true inputs."""
-    front = {"method": task.name, "seed": task.seed, "ev": ev}
-    if not isinstance(network, SubNetwork):
-        return [front | {"block": "none"}]
-    before = (0, *task.evs)[task.evs.index(ev)]
-    images = (torch.from_numpy(s.images[before]).permute(2, 0, 1)[None] / 255 for s in stacks)
-    found = activation_rows(network, (image.to(task.device) for image in images))
-    return [front | row for row in found]
+    """Activation rows of one network on true inputs; one row without numbers for another network."""
+    found, before = [{"block": "none"}], (0, *task.evs)[task.evs.index(ev)]
+    if isinstance(network, SubNetwork):
+        images = (torch.from_numpy(s.images[before]).permute(2, 0, 1)[None] / 255 for s in stacks)
+        found = activation_rows(network, (image.to(task.device) for image in images))
+    return [{"method": task.name, "seed": task.seed, "ev": ev} | row for row in found]
 
 
 def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]:
     """What the activations of a trained subnetwork do, and where its negative residuals come from.
 
     Section 5.2 says that PReLU damps negative residuals. But a residual is a sum of features with weights
-    of either sign, so it can be negative where no feature is.
-
-    Args:
-        network: It is run in evaluation mode.
-        images: Batches (N, C, H, W), float32 in [0, 1], on the network's device.
+    of either sign, so it can be negative where no feature is. `images` are batches (N, C, H, W), float32 in
+    [0, 1], on the network's device; it is run in evaluation mode.
 
     Returns:
         A row per block (``features.0`` … ``r3``): ``alpha``, the slope (0 for ReLU); ``negative``, share of
@@ -270,11 +252,9 @@ def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]
         ``negative_features``, the part of its negative sums that comes from negative features through
         positive weights, not from positive features through negative weights.
     """
-    blocks = {
-        n: p for n, p in network.named_modules() if isinstance(p, nn.Sequential) and len(p) == 3
-    }
-    below, total = dict.fromkeys([*blocks, "r4"], 0), dict.fromkeys([*blocks, "r4"], 0)
-    sums = {"negative": 0.0, "positive": 0.0}
+    blocks = dict(network.named_modules())
+    blocks = {n: p for n, p in blocks.items() if isinstance(p, nn.Sequential) and len(p) == 3}
+    below, total, sums = Counter(), Counter(), Counter()
 
     def count(name: str, values: Tensor) -> None:
         below[name] += int((values < 0).sum())
@@ -283,9 +263,9 @@ def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]
     def last(_, inputs: tuple[Tensor], residual: Tensor) -> None:
         count("r4", residual)  # before tanh, which keeps the sign
         weights = network.r4.weight.flatten(1).double()
-        for name, sign in (("negative", -1), ("positive", 1)):
+        for sign in (-1, 1):
             features = (sign * inputs[0]).clamp(min=0).sum((0, 2, 3), dtype=torch.float64)
-            sums[name] += float(((-sign * weights).clamp(min=0) @ features).sum())
+            sums[sign] += float(((-sign * weights).clamp(min=0) @ features).sum())
 
     handles = [network.r4.register_forward_hook(last)]
     for name, part in blocks.items():
@@ -298,13 +278,9 @@ def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]
     finally:
         for handle in handles:
             handle.remove()
-    share = {name: below[name] / total[name] for name in below}
-    found = [{"block": n, "alpha": _alpha(p[2]), "negative": share[n]} for n, p in blocks.items()]
-    part = sums["negative"] / max(sum(sums.values()), 1e-12)
-    return [*found, {"block": "r4", "negative": share["r4"], "negative_features": part}]
-
-
-def _alpha(activation: nn.Module) -> float:
-    if hasattr(activation, "weight"):
-        return float(activation.weight.detach().mean())
-    return float(getattr(activation, "negative_slope", 0.0))
+    found = []
+    for name, part in blocks.items():
+        slope = getattr(part[2], "weight", torch.tensor(getattr(part[2], "negative_slope", 0.0)))
+        found.append({"block": name, "alpha": float(slope.detach().mean())})
+    found.append({"block": "r4", "negative_features": sums[-1] / max(sums.total(), 1e-12)})
+    return [row | {"negative": below[row["block"]] / total[row["block"]]} for row in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 
 from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack
-from replication.evaluation.rows import Method, base_row, progress
+from replication.evaluation.rows import Method, base_row, in_processes
 from replication.files import sha256_array
 from replication.images import to_uint8
 from replication.metrics import fidelity
@@ -52,24 +53,20 @@ def exposure_rows(
     Args:
         stacks: Scenes with EV 0 and all of `evs`, at least 161 pixels wide and high (MS-SSIM).
         methods: They give {ev: image (H, W, 3) in 0..255}.
-        table: The table of the paper that the rows belong to.
-        evs: EVs of the exposures to compare.
+        table, evs: The table of the paper that the rows belong to; the exposures to compare.
 
     Returns:
         A row per scene, method and EV, with the columns of :mod:`replication.evaluation.rows`.
     """
-    rows, methods, stacks, version = [], list(methods), list(stacks), code_version()
-    for stack in progress(stacks, len(stacks), "comparing", "scene"):
-        for method in methods:
-            images = method.run(stack)
-            for ev in evs:
-                row, pair = (
-                    exposure_row(stack, method, ev, table, version),
-                    (images[ev], stack.images[ev]),
-                )
-                for name in ("psnr", "ssim", "ms_ssim"):
-                    row[name] = getattr(fidelity, name)(*pair, data_range=255)
-                rows.append(row)
+    rows, pairs, version = [], list(product(stacks, methods)), code_version()
+    run = lambda pair: pair[1].run(pair[0])  # noqa: E731
+    for number, images in in_processes(run, pairs, 1, "comparing", "stack"):
+        stack, method = pairs[number]
+        for ev in evs:
+            rows.append(exposure_row(stack, method, ev, table, version))
+            for name in ("psnr", "ssim", "ms_ssim"):
+                measure = getattr(fidelity, name)
+                rows[-1][name] = measure(images[ev], stack.images[ev], data_range=255)
     return rows
 
 

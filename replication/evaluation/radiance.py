@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from replication.fast import choose_device
 from replication.files import ReplicationError, check_folder
 from replication.hdr import debevec, io, reinhard
 from replication.images import check_radiance, luminance, to_uint8
-from replication.metrics import scaling
+from replication.metrics import fidelity, scaling
 from replication.provenance import code_version, usable_cores
 from replication.reconstruct import load_chain, merge_stack, reconstruct
 from replication.weights import WEIGHTS, chain_hash
@@ -40,8 +42,8 @@ def compare_protocol(photo: str | Path | None = None, absolute: bool = False) ->
     return (
         "PSNR: Reinhard 2002 global, automatic key and white per image, gamma 2.2, 8 bit, of the "
         f"HDR images as they come; else {scale}; HDR-VDP-2.2.1 rgb-bt.709 ccfl-lcd "
-        f"{PIXELS_PER_DEGREE:.4f} pixels/degree; PU21 banding_glare of BT.709 luminance in cd/m2, "
-        f"data_range 256; SSIM Wang 11x11 valid; log10 luminance from {DARKEST:g} cd/m2"
+        f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {fidelity.PU21_PROTOCOL}; "
+        f"log10 luminance from {DARKEST:g} cd/m2"
     )
 
 
@@ -58,7 +60,7 @@ def photo_methods(weights: str | Path | None = None, *, device=None) -> list[Met
     curves, learnt = tone_curve.for_dataset(trained_on(weights))
     baselines = {"huo": huo, "kovaleski_oliveira": kovaleski_oliveira, "masia": masia}
     return [
-        Method("linearised", partial(_from_photo, _linearised)),
+        Method("linearised", _linearised),
         Method("tone_curve", partial(_from_photo, tone_curve.expand, curves=curves), learnt),
         *(Method(name, partial(_from_photo, one.expand)) for name, one in baselines.items()),
         chain_method(weights, device=device),
@@ -75,18 +77,17 @@ def chain_method(weights: str | Path | None = None, name="deep_chain", *, device
 def truth_methods(trained_on: str = "hdrps") -> list[Method]:
     """Rows that use the true exposures: what would be possible, and with what.
 
-    Returns:
-        ``true_response``: EV 0 linearised with the response of the true stack;
-        ``true_response_kovaleski_oliveira``: [19] on that instead of x^2.2; ``oracle_curve``: the scene's
-        own tone curve, the upper bound of every pointwise method; ``three_frames``: the true EV -1, 0, +1;
-        ``truth_where_clipped``: the tone curve of the data set `trained_on`, the truth where EV 0 clips.
+    ``true_response`` linearises EV 0 with the response of the true stack, also before [19];
+    ``oracle_curve`` is the scene's own tone curve, the upper bound of every pointwise method;
+    ``three_frames`` merges the true EV -1, 0, +1; ``truth_where_clipped`` is the tone curve of the data set
+    `trained_on`, with the truth where EV 0 clips.
     """
     curves, learnt = tone_curve.for_dataset(trained_on)
     return [
         Method("true_response", _true_response),
         Method("true_response_kovaleski_oliveira", partial(_true_response, expanded=True)),
         Method("oracle_curve", _oracle_curve),
-        Method("three_frames", partial(_merged, evs=(-1, 0, 1))),
+        Method("three_frames", _three_frames),
         Method("truth_where_clipped", partial(_truth_where_clipped, curves=curves), learnt),
     ]
 
@@ -95,12 +96,12 @@ def _from_photo(expand: Callable, stack: ExposureStack, **options) -> np.ndarray
     return np.asarray(expand(stack.images[0], **options), np.float32)
 
 
-def _linearised(ldr: np.ndarray) -> np.ndarray:
-    return linearise(ldr)[0]
+def _linearised(stack: ExposureStack) -> np.ndarray:
+    return linearise(stack.images[0])[0].astype(np.float32)
 
 
-def _merged(stack: ExposureStack, evs: Iterable[int]) -> np.ndarray:
-    return merge_stack({ev: stack.images[ev] for ev in evs})
+def _three_frames(stack: ExposureStack) -> np.ndarray:
+    return merge_stack({ev: stack.images[ev] for ev in (-1, 0, 1)})
 
 
 def _true_response(stack: ExposureStack, expanded: bool = False) -> np.ndarray:
@@ -138,22 +139,20 @@ def scores(
         device: Where HDR-VDP-2 and DRIM run; by default a GPU where there is one.
 
     Returns:
-        Metrics of :data:`replication.evaluation.rows.METRICS` (an error over no pixel is NaN), the maps of
-        HDR-VDP-2, the maps of DRIM.
+        {metric: value}, NaN for an error over no pixel; the maps of HDR-VDP-2; the maps of DRIM.
     """
     clipped, pair = scaling.clipped_channels(ldr), pair or scale_pair(test, truth, ldr)
-    seen = metrics.hdrvdp2(*pair, *_VISION, device=choose_device(device))
-    changes = metrics.drim(*pair, *_VISION, device=choose_device(device))
-    shown = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
+    device, shown = choose_device(device), [to_uint8(reinhard.tone_map(x)) for x in (test, truth)]
+    seen = metrics.hdrvdp2(*pair, *_VISION, device=device)
+    changes = metrics.drim(*pair, *_VISION, device=device)
     found = {"psnr": metrics.psnr(*shown, data_range=255), "hdrvdp2_q": seen.Q}
     found |= {"hdrvdp2_q_mos": seen.Q_MOS, "pu21_psnr": metrics.pu21_psnr(*pair)}
-    found |= {"pu21_ssim": metrics.pu21_ssim(*pair)}
+    found |= {"pu21_ssim": metrics.pu21_ssim(*pair), "clipped_share": (clipped > 0).mean()}
     error = np.subtract(*(np.log10(np.maximum(luminance(image), DARKEST)) for image in pair))
     parts = {"unclipped": clipped == 0, "clipped": clipped > 0}
     parts |= {"clipped_partly": (clipped == 1) | (clipped == 2), "clipped_fully": clipped == 3}
     for name, part in parts.items():
         found[f"log_rmse_{name}"] = np.sqrt(np.mean(error[part] ** 2)) if part.any() else np.nan
-    found["clipped_share"] = (clipped > 0).mean()
     for name in ("loss", "amplification", "reversal"):
         found[f"drim_{name}"] = 100 * float(getattr(changes, f"P_{name}").mean())
     return {name: float(value) for name, value in found.items()}, seen, changes
@@ -168,9 +167,8 @@ def scale_pair(test: np.ndarray, truth: np.ndarray, ldr: np.ndarray) -> Pair:
 def figure7(stack: ExposureStack, methods: Iterable[Method] | None = None) -> tuple:
     """What :func:`replication.report.figures.comparison_figure` shows of a scene with seven exposures.
 
-    Returns:
-        EV 0; the truth, tone-mapped, (H, W, 3) in [0, 1]; method -> (image, tone-mapped; HDR-VDP-2's
-        probability that a difference is seen, (H, W); DRIM's overlay, uint8 (H, W, 3); Q).
+    Returns EV 0; the truth, tone-mapped; method -> (image, tone-mapped, (H, W, 3) in [0, 1]; HDR-VDP-2's
+    probability that a difference is seen, (H, W); DRIM's overlay, uint8 (H, W, 3); Q).
     """
     ldr, truth, results = stack.images[0], merge_stack(stack.images), {}
     by_name = {method.name: method for method in (methods or photo_methods())}
@@ -178,42 +176,41 @@ def figure7(stack: ExposureStack, methods: Iterable[Method] | None = None) -> tu
         test = by_name[name].run(stack)
         pair = scale_pair(test, truth, ldr)
         _, seen, changes = scores(test, truth, ldr, pair=pair)
-        drawn = metrics.overlay(changes, pair[0])
-        results[name] = reinhard.tone_map(test), seen.P_map, drawn, seen.Q
+        maps = seen.P_map, metrics.overlay(changes, pair[0]), seen.Q
+        results[name] = reinhard.tone_map(test), *maps
     return ldr, reinhard.tone_map(truth), results
 
 
 def comparison_rows(
     stacks: Iterable[ExposureStack], methods: Iterable[Method], *, folder=None, jobs=1, device=None
 ) -> list[dict[str, Any]]:
-    """Score every method on every scene (Table 5).
+    """Score every method on every scene with seven exposures; their merge is the truth (Table 5).
 
-    Args:
-        stacks, methods: Scenes with seven exposures, whose merge is the truth; ways to an HDR image.
-        folder: Keeps the rows of each finished scene, which are used again if nothing has changed.
-        jobs, device: As in :func:`evaluate`, but one process by default.
+    `folder` keeps the rows of each finished scene, which are used again if nothing has changed. `jobs` and
+    `device` are those of :func:`evaluate`, but one process by default.
     """
-    stacks, methods, version, found = list(stacks), list(methods), code_version(), {}
-    path = {s: Path(folder) / f"{s.dataset}_{s.scene}.csv" if folder else None for s in stacks}
-    for stack in stacks if folder else ():
-        kept = rows.kept_rows(path[stack], (_row(stack, method, version) for method in methods))
-        if kept is not None:
-            found[stack] = kept.to_dict("records")
-    left = [stack for stack in stacks if stack not in found]
-    work = partial(_scene_rows, methods=methods, version=version, device=device)
-    for number, scored in rows.in_processes(work, left, jobs, "comparing", "scene", device):
-        found[left[number]] = scored
-        if folder:
-            rows.write_rows(path[left[number]], scored)
-    return [row for stack in stacks for row in found[stack]]
+    return _each_scene(partial(_scene_rows, folder=folder), stacks, methods, jobs, device)
 
 
-def _scene_rows(stack: ExposureStack, methods: list[Method], version: str, device) -> list[dict]:
+def _each_scene(work: Callable, stacks, methods, jobs: int, device) -> list[dict[str, Any]]:
+    work = partial(work, methods=list(methods), version=code_version(), device=device)
+    done = rows.in_processes(work, list(stacks), jobs, "comparing", "scene", device)
+    return [row for _, scored in sorted(done, key=itemgetter(0)) for row in scored]
+
+
+def _scene_rows(stack: ExposureStack, methods: list, version: str, device, folder) -> list[dict]:
+    path = folder and Path(folder) / f"{stack.dataset}_{stack.scene}.csv"
+    facts = [_row(stack, method, version) for method in methods]
+    if path and (kept := rows.kept_rows(path, facts)) is not None:
+        return kept.to_dict("records")
     try:
         judge = partial(scores, truth=merge_stack(stack.images), ldr=stack.images[0], device=device)
-        return [_row(stack, m, version) | judge(m.run(stack))[0] for m in methods]
+        scored = [row | judge(m.run(stack))[0] for row, m in zip(facts, methods, strict=True)]
     except ReplicationError as error:
         raise ReplicationError(f"{stack.dataset} scene {stack.scene}: {error}") from error
+    if path:
+        rows.write_rows(path, scored)
+    return scored
 
 
 def _row(stack: ExposureStack, method: Method, version: str) -> dict[str, Any]:
@@ -233,10 +230,10 @@ TEST_SCALES: dict[str, Callable] = {
     "99.9th percentile": partial(_by, partial(np.percentile, q=99.9)),
     "maximum": partial(_by, np.max),
 }
-"""What test and truth get in common; the first is the protocol's."""
+"""What test and truth get in common. The first is the protocol's, as is the first of the peaks."""
 
 REFERENCE_PEAKS = (scaling.LUMINANCE, 100.0, 4000.0, 1.0)
-"""99.9th percentile of the truth, cd/m2; the first is the protocol's, the last leaves images relative."""
+"""99.9th percentile of the truth, cd/m2; the last leaves images relative."""
 
 
 def scaling_rows(
@@ -246,23 +243,21 @@ def scaling_rows(
 
     As :func:`comparison_rows`; the key ``scaling`` of a row names the rule and the peak.
     """
-    work = partial(_scaling, methods=list(methods), version=code_version(), device=device)
-    done = sorted(rows.in_processes(work, list(stacks), jobs, "scaling", "scene", device))
-    return [row for _, scored in done for row in scored]
+    return _each_scene(_scaled, stacks, methods, jobs, device)
 
 
-def _scaling(stack: ExposureStack, methods: list[Method], version: str, device) -> list[dict]:
-    scored, truth = [], merge_stack(stack.images)
+def _scaled(stack: ExposureStack, methods: list[Method], version: str, device) -> list[dict]:
+    scored, truth, device = [], merge_stack(stack.images), choose_device(device)
     unclipped = scaling.clipped_channels(stack.images[0]) == 0
-    variants = [(rule, REFERENCE_PEAKS[0]) for rule in TEST_SCALES]
-    variants += [(variants[0][0], peak) for peak in REFERENCE_PEAKS[1:]]
+    rule, peak = next(iter(TEST_SCALES)), REFERENCE_PEAKS[0]
+    variants = [*product(TEST_SCALES, [peak]), *product([rule], REFERENCE_PEAKS[1:])]
     for method in methods:
         hdr, row = method.run(stack), _row(stack, method, version)
         for rule, peak in variants:
             reference = scaling.scale_reference(truth, luminance=peak)
             pair = TEST_SCALES[rule](hdr, reference, unclipped), reference
             with warnings.catch_warnings(action="ignore"):  # a relative image is meant
-                seen = metrics.hdrvdp2(*pair, *_VISION, device=choose_device(device))
+                seen = metrics.hdrvdp2(*pair, *_VISION, device=device)
             found = {"hdrvdp2_q": seen.Q, "pu21_psnr": metrics.pu21_psnr(*pair)}
             scored.append(row | found | {"scaling": f"{rule}, truth {peak:g} cd/m2"})
     return scored
@@ -282,7 +277,7 @@ def evaluate(
     """
     output, device = check_folder(output), choose_device(device)
     many = usable_cores() if device.type == "cpu" else min(4, usable_cores())
-    jobs = rows.check_jobs(many if jobs is None else jobs)
+    jobs = rows.at_least_one(many if jobs is None else jobs, "processes")
     methods = [*photo_methods(weights, device=device), *truth_methods(trained_on(weights))]
     stacks, folder = load_stacks(dataset, split=split), output / "rows"
     scored = comparison_rows(stacks, methods, folder=folder, jobs=jobs, device=device)
@@ -296,8 +291,8 @@ def compare(
 
     Args:
         test, reference: ``.hdr`` or ``.exr`` files of one size.
-        photo: The photo that `test` was made from: its clipped pixels are left out where test and
-            reference get the same mean luminance, and the log errors are split by them.
+        photo: The photo that `test` was made from: where it is clipped, no mean luminance is taken, and
+            the log errors are split.
         absolute: Both files are in cd/m2 already; nothing is scaled.
         maps: Folder for ``NAME_hdrvdp2.png`` (white is surely seen) and ``NAME_drim.png``.
         device: As in :func:`scores`.

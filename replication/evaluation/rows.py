@@ -1,4 +1,4 @@
-"""One row per image: what it says, how rows are computed, written, read, reused and summarised."""
+"""One row per image: its columns; how rows are computed, written, read, used again and summarised."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,7 @@ _ORDER = ("table", "dataset", "split", "method", "ev", "scaling", "seed", "scene
 
 @dataclass(frozen=True)
 class Method:
-    """A way to infer images: a name in the tables, a function, the hash of what it learnt.
-
-    `run` gives {ev: image (H, W, 3) in 0..255} in the tables of exposures; in Table 5 it is picklable and
-    gives an HDR image, float32 (H, W, 3) in any unit.
-    """
+    """What infers images: `run` gives {ev: (H, W, 3) in 0..255} or, for Table 5, a float32 HDR image."""
 
     name: str
     run: Callable[[ExposureStack], Any]
@@ -85,29 +82,26 @@ class Method:
 
 def base_row(stack: ExposureStack, method: Method, **own: Any) -> dict[str, Any]:
     """All columns of a row but its metrics; `own` are those that only the caller knows."""
-    height, width = stack.shape[:2]
     row = {"dataset": stack.dataset, "split": stack.split or "none", "scene": stack.scene}
     row |= {"method": method.name, "weights_hash": method.weights_hash}
-    return row | {"width": width, "height": height, "data_range": 255, "border": 0} | own
+    row |= {"width": stack.shape[1], "height": stack.shape[0], "data_range": 255, "border": 0}
+    return row | own
 
 
 def kept_rows(path: str | Path, expected: Iterable[Mapping[str, Any]]) -> pd.DataFrame | None:
-    """Rows of an earlier run in `path`, if they are what would be computed now; else None.
-
-    All but the metrics must equal `expected` (:func:`base_row`), and the code be no edited working tree.
-    """
-    try:
+    """Rows in `path`, if all but their metrics is as `expected` and the code is not edited; else None."""
+    with suppress(ReplicationError):
         rows = read_rows(path)
-    except ReplicationError:
-        return None
-    facts = rows.drop(columns=METRICS, errors="ignore").to_dict("records")
-    same = {frozenset(row.items()) for row in facts} == {frozenset(r.items()) for r in expected}
-    return rows if same and not rows["code_version"].str.endswith("dirty").any() else None
+        facts = rows.drop(columns=METRICS, errors="ignore").to_dict("records")
+        same = {frozenset(row.items()) for row in facts} == {frozenset(r.items()) for r in expected}
+        if same and not rows["code_version"].str.endswith("dirty").any():
+            return rows
+    return None
 
 
 def write_rows(path: str | Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> Path:
     """Write rows as sorted CSV, metrics with six decimals: the same rows give the same bytes."""
-    frame = _checked(pd.DataFrame(rows if isinstance(rows, pd.DataFrame) else list(rows)), path)
+    frame = _checked(pd.DataFrame(rows), path)
     for name in METRICS.keys() & set(frame.columns):
         frame[name] = ["" if pd.isna(v) else f"{v + 0.0:.6f}" for v in frame[name].round(6)]
     frame["data_range"] = [f"{value:g}" for value in frame["data_range"]]
@@ -119,33 +113,29 @@ def write_rows(path: str | Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]
 def read_rows(path: str | Path) -> pd.DataFrame:
     """Read what :func:`write_rows` wrote: texts (also a scene ``001``), int64 and float64 columns.
 
-    Raises:
-        ReplicationError: No such table; a wrong column, type, cell or key: says which column and row.
+    ReplicationError says which table is missing, or which column and row are wrong.
     """
     try:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            frame = pd.read_csv(path, dtype=str, index_col=False, keep_default_na=False)
-    except OSError as error:
-        raise ReplicationError(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise ReplicationError(
-            f"{path} is not a CSV table: {f'{error}'.splitlines()[0]}"
-        ) from error
-    return _checked(frame, path)
+            return _checked(pd.read_csv(path, dtype=str, index_col=False, na_filter=False), path)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ReplicationError(f"Cannot read {path} as a CSV table: {reason}.") from error
 
 
 def _checked(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     """Check rows; return them typed, their columns in order, sorted by the keys."""
     needed = [name for name in (*KEYS, *PROTOCOL) if name not in ("ev", "scaling", "seed")]
-    if frame.empty:
-        raise ReplicationError(f"{where}: there are no rows.")
-    if unknown := [str(name) for name in frame.columns if name not in ROW_COLUMNS]:
-        known = ", ".join(ROW_COLUMNS)
-        raise ReplicationError(f"{where}: unknown column {', '.join(unknown)}; known are: {known}.")
-    if missing := [name for name in needed if name not in frame.columns]:
-        raise ReplicationError(f"{where}: missing column {', '.join(missing)}.")
-    if not METRICS.keys() & set(frame.columns):
-        raise ReplicationError(f"{where}: no metric column; known are: {', '.join(METRICS)}.")
+    unknown = ", ".join(str(name) for name in frame.columns if name not in ROW_COLUMNS)
+    missing = ", ".join(name for name in needed if name not in frame.columns)
+    for problem, found in {
+        "there are no rows.": frame.empty,
+        f"unknown column {unknown}; known are: {', '.join(ROW_COLUMNS)}.": unknown,
+        f"missing column {missing}.": missing,
+        f"no metric column; known are: {', '.join(METRICS)}.": METRICS.keys().isdisjoint(frame),
+    }.items():
+        if found:
+            raise ReplicationError(f"{where}: {problem}")
     typed = pd.DataFrame({n: _typed(frame[n], where) for n in ROW_COLUMNS if n in frame.columns})
     if (twice := typed.duplicated(keys := [name for name in KEYS if name in typed])).any():
         found = ", ".join(map(str, typed.loc[twice, keys].iloc[0]))
@@ -153,21 +143,21 @@ def _checked(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     return typed.sort_values([n for n in _ORDER if n in keys], kind="stable", ignore_index=True)
 
 
-def _typed(column: pd.Series, where: str | Path) -> pd.Series:
-    """Return the column as texts, float64 or int64; refuse empty cells and NaN."""
-    name, whole, kind = column.name, column.name in _WHOLE, "a text"
-    bad = np.array([not isinstance(value, str) or not value.strip() for value in column])
-    values = column.astype(str)
+def _typed(cells: pd.Series, where: str | Path) -> pd.Series:
+    """Return a column as texts, float64 or int64; refuse empty cells and NaN."""
+    name, whole, kind = cells.name, cells.name in _WHOLE, "a text"
+    typed, bad = cells, cells.map(lambda value: not isinstance(value, str) or not value.strip())
     if whole or name in METRICS or name == "data_range":
-        kind = "a whole number" if whole else "a number"
-        values = pd.to_numeric(column, errors="coerce").astype(float)
-        bad = values.isna().to_numpy() | (whole and values.mod(1).ne(0).to_numpy())  # inf, too
+        kind, typed = "a number", pd.to_numeric(cells, errors="coerce").astype(float)
+        bad = typed.isna()
         if name in MAY_BE_EMPTY:
-            bad &= [str(value).strip().lower() not in ("", "nan") for value in column]
+            bad &= cells.notna() & ~cells.isin(["", "nan"])
+    if whole:
+        kind, bad = "a whole number", typed.mod(1).ne(0)  # the remainder of inf and NaN is NaN
     if bad.any():
-        row, value = bad.argmax() + 1, column.tolist()[bad.argmax()]
+        row, value = bad.argmax() + 1, cells[bad].tolist()[0]
         raise ReplicationError(f"{where}: row {row}, column {name}: {value!r} is not {kind}.")
-    return values.astype("int64") if whole else values
+    return typed.astype("int64") if whole else typed
 
 
 def summarise(
@@ -175,54 +165,50 @@ def summarise(
 ) -> pd.DataFrame:
     """Mean, σ (divisor n - 1) and number of the per-image values of `metrics` (all of the rows).
 
-    Returns:
-        A row per group in order of appearance: the columns `by`; ``n``; ``METRIC_mean``, of decibels for a
-        PSNR; ``METRIC_sigma``; ``n_METRIC`` for each of :data:`MAY_BE_EMPTY`, other cells must be filled.
+    Returns a row per group in order of appearance: the columns `by`; ``n``; ``METRIC_mean``, of decibels
+    for a PSNR; ``METRIC_sigma``; ``n_METRIC`` for :data:`MAY_BE_EMPTY`. Other cells must be filled.
     """
     metrics = list(metrics or [name for name in METRICS if name in rows.columns])
-    if missing := [name for name in (*by, *metrics) if name not in rows.columns]:
-        raise ReplicationError(f"The rows have no column {', '.join(missing)}.")
-    filled = rows[[name for name in (*by, *metrics) if name not in MAY_BE_EMPTY]]
-    if empty := filled.columns[filled.isna().any()].tolist():
-        raise ReplicationError(f"The rows have empty cells in column {', '.join(empty)}.")
-    groups = rows.groupby(list(by), sort=False)
-    columns = {"n": groups.size()}
+    for name in (*by, *metrics):
+        if name not in rows.columns or (name not in MAY_BE_EMPTY and rows[name].isna().any()):
+            raise ReplicationError(f"The rows have no column {name}, or empty cells in it.")
+    groups, columns = rows.groupby(list(by), sort=False), {}
     with np.errstate(invalid="ignore"):  # an infinite PSNR has no σ
         for name in metrics:
             columns |= {f"{name}_mean": groups[name].mean(), f"{name}_sigma": groups[name].std()}
             columns |= {f"n_{name}": groups[name].count()} if name in MAY_BE_EMPTY else {}
-    return pd.DataFrame(columns).reset_index()
+    return pd.DataFrame({"n": groups.size()} | columns).reset_index()
 
 
-def check_jobs(jobs: int) -> int:
-    """Return the number of processes; ReplicationError if it is not positive."""
-    if jobs < 1:
-        raise ReplicationError(f"The number of processes must be at least 1, not {jobs}.")
-    return jobs
+def at_least_one(number: int, what: str) -> int:
+    """Return the number; ReplicationError if it is not positive."""
+    if number < 1:
+        raise ReplicationError(f"The number of {what} must be at least 1, not {number}.")
+    return number
 
 
 def in_processes(work, items: Sequence, jobs: int, label: str, unit: str, device=None) -> Iterator:
-    """Yield ``(number, work(items[number]))`` as they are done, in any order.
+    """Yield ``(number, work(items[number]))`` as they are done, in any order; show the progress.
 
-    Everything must be picklable, but for one job or item, which runs in this process. Processes share the
-    cores, and the GPUs unless `device` names one of them. After an error or Ctrl-C nothing new begins.
+    More than one process needs picklable things; they share the cores, and the GPUs unless `device` names
+    one. After an error or Ctrl-C nothing new begins.
     """
-    jobs, results = min(check_jobs(jobs), len(items)), enumerate(map(work, items))
+    jobs, results = min(at_least_one(jobs, "processes"), len(items)), enumerate(map(work, items))
     if jobs > 1:
         results = _shared(work, items, jobs, torch.device(device or "cuda").index is None)
-    return iter(progress(results, len(items), label, unit))
-
-
-def progress(items: Iterable, total: int, label: str, unit: str) -> Iterable:
-    """Show a bar in a terminal, a line every five minutes elsewhere, nothing in a worker."""
-    quiet, worker = 0 if sys.stderr.isatty() else 300, multiprocessing.parent_process() is not None
-    times = {"delay": quiet, "mininterval": quiet or 0.1, "maxinterval": quiet or 10}
-    return tqdm(items, label, total, unit=unit, disable=worker, **times)
+    wait = 0 if sys.stderr.isatty() else 300  # seconds between two lines of progress
+    times = {"delay": wait, "mininterval": wait or 0.1, "maxinterval": wait or 10}
+    worker = multiprocessing.parent_process() is not None  # the parent shows the progress
+    return iter(tqdm(results, label, len(items), unit=unit, disable=worker, **times))
 
 
 def _shared(work: Callable, items: Sequence, jobs: int, one_gpu_each: bool) -> Iterator:
-    context = multiprocessing.get_context("spawn")
-    first = (max(1, usable_cores() // jobs), context.Value("i", 0) if one_gpu_each else None)
+    context, count = multiprocessing.get_context("spawn"), torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    gpus = context.SimpleQueue()
+    for number in range(jobs):
+        gpus.put(visible.split(",")[number % max(count, 1)])
+    first = max(1, usable_cores() // jobs), gpus if one_gpu_each else None
     with ProcessPoolExecutor(jobs, context, _start, first) as pool:
         try:
             futures = {pool.submit(work, item): number for number, item in enumerate(items)}
@@ -233,20 +219,10 @@ def _shared(work: Callable, items: Sequence, jobs: int, one_gpu_each: bool) -> I
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(threads: int, started) -> None:
-    """Begin a worker with its share of the cores; the parent reports Ctrl-C and progress."""
+def _start(threads: int, gpus) -> None:
+    """Begin a worker with its share of the cores and a GPU; the parent reports Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    if started is not None:
-        _one_gpu(started)
-
-
-def _one_gpu(started) -> None:
-    """Show the GPUs to the workers in turn, one to each, before CUDA begins."""
-    if (count := torch.cuda.device_count()) > 1:
-        with started.get_lock():
-            number, started.value = started.value % count, started.value + 1
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number]
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus.get()  # before CUDA begins

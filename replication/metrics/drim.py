@@ -2,12 +2,11 @@
 
 The metric of Aydin et al. (2008, doi 10.1145/1360612.1360668) asks, for each band of spatial frequency and
 orientation, each pixel and each image on its own, whether an observer sees contrast. Contrast seen in the
-reference only is *lost*, contrast seen in the test only is *amplified*, contrast seen in both with opposite
-signs is *reversed*. Other changes do not count, so images of different dynamic range can be compared.
+reference only is *lost*, in the test only *amplified*, in both with opposite signs *reversed*. Other
+changes do not count, so images of different dynamic range can be compared.
 
 No program of the authors is available. This is their method behind HDR-VDP-2's optics, retina and contrast
-sensitivity. The bands are those of the cortex transform (Daly 1993), but complex: the magnitude is the
-contrast, and the phase says whether it is reversed. DEVIATIONS D33 to D37 list all differences.
+sensitivity, on complex bands. DEVIATIONS D33 to D37 list all differences.
 """
 
 from __future__ import annotations
@@ -24,18 +23,16 @@ from replication.files import ReplicationError
 from replication.images import luminance as luminance_of
 from replication.metrics import vision
 from replication.metrics.pyramid import fast_length, level_count, resize_bicubic
+from replication.metrics.vision import Image
 from replication.paper import PEAK_CONTRAST
 
 # The publication's green, blue and red, in Okabe and Ito's palette for all eyes
 LOSS, AMPLIFICATION, REVERSAL = "#009E73", "#0072B2", "#D55E00"
-
 # Response of the front end to contrast 1 where it is most sensitive: 2.5 cycles/degree, 26 cd/m2
 PEAK_RESPONSE = 52.9
-
 # Detection probability 1 - 0.5^(c^slope) of c times the threshold; it is 95 % at c = 1.52
 _SLOPE = 3.5
 _VISIBLE = math.log2(1 / (1 - 0.95)) ** (1 / _SLOPE)
-
 ORIENTATIONS = 6  # bands of each frequency, 30 degrees apart
 # Part of a contrast that may show in the bands beside it (next orientations, half and twice the
 # frequency), and how much of that is left one octave further up, by harmonics of the response
@@ -45,23 +42,17 @@ _MARGIN = 32  # least number of pixels that mirror an image beyond its borders
 
 
 class DRIMResult(NamedTuple):
-    """Probabilities (H, W), float32, 0 to 1, that visible contrast of each pixel changed.
+    """Probabilities (H, W), float32, 0 to 1, that visible contrast of each pixel changed."""
 
-    Attributes:
-        P_loss: It is visible in the reference only.
-        P_amplification: It is visible in the test only.
-        P_reversal: It is visible in both, with opposite signs.
-    """
-
-    P_loss: np.ndarray | torch.Tensor
-    P_amplification: np.ndarray | torch.Tensor
-    P_reversal: np.ndarray | torch.Tensor
+    P_loss: Image
+    P_amplification: Image
+    P_reversal: Image
 
 
 @torch.no_grad()
 def drim(
-    test: np.ndarray | torch.Tensor,
-    reference: np.ndarray | torch.Tensor,
+    test: Image,
+    reference: Image,
     color_encoding: str,
     pixels_per_degree: float,
     *,
@@ -74,18 +65,16 @@ def drim(
 
     The contrast ``c`` of a band is the magnitude of its response times the contrast sensitivity at the
     image's own luminance, in units of the threshold. It is detected with HDR-VDP-2's probability
-    ``P(c) = 1 - 0.5^(c^3.5)``. It is visible with ``P(c / 1.52)``, which is 0.5 where it is detected with
-    95 %, and invisible with ``1 - P(c)``. Both count as 0 below 0.5. With ``r`` reference and ``t`` test::
+    ``P(c) = 1 - 0.5^(c^3.5)``, visible with ``P(c / 1.52)`` (0.5 where it is detected with 95 %), invisible
+    with ``1 - P(c)``; the last two count as 0 below 0.5. With ``r`` reference and ``t`` test::
 
         loss          = visible_r * invisible_t
         amplification = invisible_r * visible_t
         reversal      = visible_r * visible_t * [the responses are in opposition]
 
-    and over all bands but the base ``1 - prod(1 - P)``. Three rules keep images with the same visible
-    contrast from differing. Contrast is invisible only if it is so in all 3 x 3 pixels of the band, so
-    details may move a little. Responses are in opposition if they correlate below -0.5 over 3 x 3 pixels.
-    From contrast that is to be visible, 0.45 times that of the bands beside it is taken off (in squares),
-    since bands overlap.
+    and over all bands but the base ``1 - prod(1 - P)``. Contrast is invisible only if it is so in all 3 x 3
+    pixels of the band, and responses are in opposition if they correlate below -0.5 over these. Bands
+    overlap, so visible contrast counts without 0.45 times that of the bands beside it (in squares).
 
     Args:
         test: As in :func:`replication.metrics.hdrvdp2`, like `reference`, `color_encoding`,
@@ -107,39 +96,34 @@ def drim(
     bands = cortex_bands(response.float())
     del response
     level = adaptation.clamp_(1e-5, 1e5).log10_().float()
-
-    unchanged = torch.ones(1, 3, *bands[-1].shape[2:], device=level.device)
-    lower = torch.zeros(bands[-1].shape, device=level.device)
     contrasts = [b.real.square().addcmul_(b.imag, b.imag).sqrt_() for b in bands]
+    lower = torch.zeros_like(contrasts[-1][..., ::2, ::2])
+    unchanged = torch.ones_like(lower[:1, :1]).repeat(1, 3, 1, 1)
     for k in reversed(range(len(bands))):
         contrast, shape = contrasts[k], tuple(contrasts[k].shape[2:])
-        if k < len(bands) - 1:
-            unchanged, lower = _doubled(unchanged, shape), _doubled(lower, shape)
+        unchanged, lower = _doubled(unchanged, shape), _doubled(lower, shape)
         beside = contrast.roll(1, 0).maximum(contrast.roll(-1, 0)).maximum(lower)
         if k:
             beside = beside.maximum(contrasts[k - 1][..., ::2, ::2])
         lower = contrast.maximum(_CROSSTALK_FALL * lower)
         local = torch.stack([resize_bicubic(image, shape) for image in level]).clamp_(-5, 5)
         sensitivity = vision.sensitivity_map(local, pixels_per_degree / (3 * 2**k))
-        changes = _changes(bands[k], contrast, beside, sensitivity)
+        changes = _changes(bands.pop(), contrast, beside, sensitivity)
         for miss, change in zip(unchanged[0], changes, strict=True):
             for probability in change:
                 miss.addcmul_(miss, probability, value=-1)
-        bands[k] = None
     maps = (1 - unchanged[0]).clamp_(0, 1)
-    if not isinstance(reference, torch.Tensor):
-        maps = maps.numpy(force=True)
-    return DRIMResult(*maps)
+    return DRIMResult(*(maps if isinstance(reference, torch.Tensor) else maps.numpy(force=True)))
 
 
 def cortex_bands(images: torch.Tensor) -> list[torch.Tensor]:
     """Split images into complex bands of spatial frequency and orientation.
 
-    The filters pass the bands of Daly (1993), preserve energy, have no kinks (so waves beside an edge soon
-    die out) and pass one of two opposite directions. Band ``k`` has the frequency ``2^-k / 3`` cycles/pixel
-    and passes from half of it to its double; the first fades out from 0.4 to 0.5 cycles/pixel in a row or
-    column. A grating of amplitude 1 and a band's frequency and orientation has magnitude 1 in that band and
-    0 in all others. Images are mirrored about their edge pixels.
+    The magnitude is the contrast, and the phase says whether it is reversed. The filters pass the bands of
+    the cortex transform (Daly 1993), preserve energy, have no kinks (so waves beside an edge soon die out)
+    and pass one of two opposite directions. Band ``k`` has the frequency ``2^-k / 3`` cycles/pixel and
+    passes from half of it to its double; the first fades out from 0.4 to 0.5 cycles/pixel. A grating of a
+    band's frequency and orientation has its amplitude as magnitude there, and 0 in all other bands.
 
     Args:
         images: (N, H, W), float32 or float64, any device, H and W of at least 17 pixels.
@@ -151,30 +135,25 @@ def cortex_bands(images: torch.Tensor) -> list[torch.Tensor]:
     bands = []
     for level in range(level_count(*images.shape[1:])):
         height, width = images.shape[1:]
-        spectra = torch.fft.fft2(_closed(_closed(images, 1), 2))
-        tall, wide = spectra.shape[1:]
+        spectra = torch.fft.fft2(_closed(_closed(images.mT).mT.contiguous()))
         options = {"dtype": images.dtype, "device": images.device}
-        down = torch.fft.fftfreq(tall, **options)[:, None]
-        across = torch.fft.fftfreq(wide, **options)
+        down, across = (torch.fft.fftfreq(n, **options) for n in spectra.shape[1:])
+        down = down[:, None]
         radius, angle = torch.hypot(down, across), torch.atan2(down, across)
         if level == 0:
             quarter = _fade(6 * radius - 1)
-            high = torch.sin(quarter)
-            for axis in (down, across):  # 1 up to 0.4 cycles/pixel, 0 at 0.5
-                high = high * torch.cos(_fade(10 * axis.abs() - 4))
+            edge = [torch.cos(_fade(10 * axis.abs() - 4)) for axis in (down, across)]
+            high = torch.sin(quarter) * edge[0] * edge[1]  # fades out from 0.4 cycles/pixel
             bands.append(_oriented(spectra, high, angle)[..., :height, :width])
             spectra *= torch.cos(quarter)
         eighth = _fade(12 * radius - 1)
         height, width = (height + 1) // 2, (width + 1) // 2
-        band = _oriented(spectra, torch.sin(eighth), angle, halve=True)
-        bands.append(band[..., :height, :width])
+        bands.append(_oriented(spectra, torch.sin(eighth), angle, halve=True)[..., :height, :width])
         images = torch.fft.ifft2(_folded(spectra * torch.cos(eighth))).real[..., :height, :width]
     return bands
 
 
-def _oriented(
-    spectra: torch.Tensor, radial: torch.Tensor, angle: torch.Tensor, *, halve: bool = False
-) -> torch.Tensor:
+def _oriented(spectra: torch.Tensor, radial, angle, *, halve: bool = False) -> torch.Tensor:
     """Complex bands (6, N, h, w) of spectra, from the first pixel of the image on."""
     (count, tall, wide), step, sector = spectra.shape, 1 + halve, math.pi / ORIENTATIONS
     bands = spectra.new_empty(ORIENTATIONS, count, tall // step, wide // step)
@@ -192,17 +171,15 @@ def _folded(spectra: torch.Tensor) -> torch.Tensor:
     return (parts[:, 0, :, 0] + parts[:, 0, :, 1] + parts[:, 1, :, 0] + parts[:, 1, :, 1]).div_(4)
 
 
-def _closed(images: torch.Tensor, axis: int) -> torch.Tensor:
-    """Images with a margin in which the mirror images of both ends fade into each other."""
-    count = images.shape[axis]
+def _closed(images: torch.Tensor) -> torch.Tensor:
+    """Images with a margin on the right in which the mirror images of both sides fade into each other."""
+    count = images.shape[-1]
     length = fast_length(count + _MARGIN)
     place, period = np.arange(length), 2 * count - 2
-    ends = [np.minimum(p % period, -p % period) for p in (place, length - place)]
-    fade = np.clip((place - count + 1) / (length - count + 1), 0, 1)
-    shape = [-1 if n == axis else 1 for n in range(images.ndim)]
-    fade = torch.from_numpy((1 - np.cos(np.pi * fade)) / 2).to(images).view(shape)
-    mirrored = (torch.from_numpy(end).to(images.device) for end in ends)
-    return torch.lerp(*(images.index_select(axis, end) for end in mirrored), fade)
+    fade = (1 - np.cos(np.pi * np.clip((place - count + 1) / (length - count + 1), 0, 1))) / 2
+    mirrored = [np.minimum(p % period, -p % period) for p in (place, length - place)]
+    left, right = (images[..., torch.from_numpy(end).to(images.device)] for end in mirrored)
+    return torch.lerp(left, right, torch.from_numpy(fade).to(images))
 
 
 def _fade(place: torch.Tensor) -> torch.Tensor:
@@ -211,16 +188,12 @@ def _fade(place: torch.Tensor) -> torch.Tensor:
     return (3 - 2 * place).mul_(place.square_()).mul_(math.pi / 2)
 
 
-def _changes(
-    responses: torch.Tensor, contrast: torch.Tensor, beside: torch.Tensor, sensitivity: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _changes(responses: torch.Tensor, contrast, beside, sensitivity) -> tuple[torch.Tensor, ...]:
     """Loss, amplification and reversal, each (o, h, w), of a band's responses (o, 2, h, w)."""
     energy = contrast.square()
     own = energy.sub((_CROSSTALK * beside).square_()).clamp_(min=0).sqrt_()
-    visible = 1 - _undetected(own.mul_(sensitivity / _VISIBLE))
-    invisible = _undetected(_nearby(contrast, torch.maximum).mul_(sensitivity))
-    for probability in (visible, invisible):
-        threshold_(probability, 0.5, 0)
+    visible = threshold_(1 - _undetected(own.mul_(sensitivity / _VISIBLE)), 0.5, 0)
+    invisible = threshold_(_undetected(_nearby(contrast, torch.maximum).mul_(sensitivity)), 0.5, 0)
     (reference, test), (reference_90, test_90) = responses.real.unbind(1), responses.imag.unbind(1)
     together = _nearby((reference * test).addcmul_(reference_90, test_90), torch.add)
     energy = _nearby(energy, torch.add)
@@ -252,9 +225,7 @@ def _doubled(maps: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return pad(maps, (0, shape[1] - width, 0, shape[0] - height), mode="replicate")
 
 
-def overlay(
-    result: DRIMResult, image: np.ndarray | torch.Tensor, *, opacity: float = 0.9
-) -> np.ndarray:
+def overlay(result: DRIMResult, image: Image, *, opacity: float = 0.9) -> np.ndarray:
     """Paint the most probable change of each pixel over a grey picture, as opaque as it is probable.
 
     Args:
@@ -268,21 +239,16 @@ def overlay(
     """
     if not 0 <= opacity <= 1:
         raise ReplicationError(f"opacity must be within 0 and 1, not {opacity}.")
-    maps = np.stack([_array(image) for image in result])
-    image = _array(image)
+    shown = (*result, image)
+    *maps, image = (x.numpy(force=True) if torch.is_tensor(x) else np.asarray(x) for x in shown)
+    maps = np.stack(maps)
     if image.shape not in (maps.shape[1:], (*maps.shape[1:], 3)):
         sizes = f"{maps.shape[1:]}, not {image.shape}"
         raise ReplicationError(f"An overlay needs an image of the maps' size: {sizes}.")
-    strongest = maps.argmax(0)
-    alpha = opacity * np.take_along_axis(maps, strongest[None], 0)[0, ..., None]
-    colours = [list(bytes.fromhex(colour[1:])) for colour in (LOSS, AMPLIFICATION, REVERSAL)]
-    palette = np.array(colours, np.float32)
+    strongest, alpha = maps.argmax(0), opacity * maps.max(0)[..., None]
+    palette = np.float32([list(bytes.fromhex(c[1:])) for c in (LOSS, AMPLIFICATION, REVERSAL)])
     picture = (1 - alpha) * _grey(image)[..., None] + alpha * palette[strongest]
     return np.rint(picture).astype(np.uint8)
-
-
-def _array(image: np.ndarray | torch.Tensor) -> np.ndarray:
-    return image.numpy(force=True) if isinstance(image, torch.Tensor) else np.asarray(image)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

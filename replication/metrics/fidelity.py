@@ -21,9 +21,7 @@ from replication.images import luminance as luminance_of
 from replication.metrics.scaling import BRIGHTEST
 
 PROTOCOL = "RGB mean over channels, whole image; Wang SSIM 11x11 sigma 1.5 valid; MS-SSIM 5 scales"
-PU21_PROTOCOL = (
-    "PU21 banding_glare of BT.709 luminance in cd/m2, data_range 256; SSIM Wang 11x11 valid"
-)
+PU21_PROTOCOL = "PU21 banding_glare of BT.709 luminance in cd/m2, data_range 256; SSIM Wang 11x11 valid"
 SSIM_MINIMUM, MS_SSIM_MINIMUM = 11, 161  # smallest image sides in pixels
 
 _PU21 = (0.353487901, 0.3734658629, 8.277049286e-05, 0.9062562627, 0.09150303166, 0.9099517204)
@@ -61,15 +59,12 @@ def _check_light(light: np.ndarray, name: str) -> None:
 
 
 def psnr(test: np.ndarray, reference: np.ndarray, *, data_range: float) -> float:
-    """Peak signal-to-noise ratio over all pixels and channels of one image.
+    """Peak signal-to-noise ratio in dB over pixels and channels; infinite for identical images.
 
     Args:
         test: (H, W, 3), any real dtype, finite.
         reference: The same.
         data_range: Largest possible value: 255 for uint8, 1 for floats in [0, 1].
-
-    Returns:
-        dB; infinite for identical images.
 
     Raises:
         ReplicationError: Other shapes, values that are not finite, data_range not positive.
@@ -102,11 +97,7 @@ def _similarity(metric: Callable, pair, data_range: float, dtype: type) -> float
 def pu21_encode(luminance: np.ndarray) -> np.ndarray:
     """Perceptually uniform values ``p7 (((p1 + p2 Y^p4) / (1 + p3 Y^p4))^p5 - p6)``, not below 0.
 
-    Args:
-        luminance: Floats of any shape, 0 to 1e15 cd/m2 (clamped to 0.005 ... 10,000).
-
-    Returns:
-        float64, same shape, 0 to 595.4.
+    Takes floats of any shape, 0 to 1e15 cd/m2 (clamped to 0.005 ... 10,000); gives float64, 0 to 595.4.
     """
     luminance = np.asarray(luminance, dtype=np.float64)
     _check_light(luminance, "Luminance")
@@ -118,16 +109,13 @@ def pu21_encode(luminance: np.ndarray) -> np.ndarray:
 def pu21_psnr(
     test: np.ndarray, reference: np.ndarray, *, channels: str = "luminance", data_range: float = 256
 ) -> float:
-    """Peak signal-to-noise ratio of PU21 values, ``20 log10(data_range / rmse)``.
+    """``20 log10(data_range / rmse)`` of PU21 values in dB; infinite where all codes agree.
 
     Args:
         test: Float (H, W, 3) linear RGB, or luminance (H, W), **absolute**, 0 to 1e15 cd/m2.
         reference: The same.
         channels: ``luminance`` of RGB (the tables), or ``rgb``: over the three channels.
         data_range: Peak in PU21 values. Some programs take the reference's largest code.
-
-    Returns:
-        dB; infinite where all codes agree.
 
     Raises:
         ReplicationError: Other shapes or options, NaN, negative or larger values.

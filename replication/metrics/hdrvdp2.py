@@ -19,21 +19,17 @@ from torch.nn.functional import pad
 from replication.files import ReplicationError
 from replication.metrics import vision
 from replication.metrics.pyramid import rebuild, resize_bicubic, steerable_pyramid
+from replication.metrics.vision import Image
 
 # Masking: exponents of signal and mask, weights of self, cross-orientation and neighbouring bands
 _MASK_P, _MASK_Q = 10**0.544068, 10**0.49576
 _MASK_SELF, _MASK_ORIENTATION, _MASK_NEIGHBOUR = 10**0.189065, 10**0.449199, 10**1.52512
 _PSYCHOMETRIC_SLOPE = 3.5
 
-# Weight of a band in the quality, by its frequency in cycles/degree, ascending
-_WEIGHTS_221 = (
-    (0.1172, 0.2344, 0.4688, 0.9375, 1.875, 3.75, 7.5, 15.0, 30.0, 60.0),
-    (0.0, 0.0, 0.0003, 0.0003, 0.0398, 0.2690, 0.2142, 0.2832, 0.2832, 0.0),
-)
-_WEIGHTS_220 = (
-    (0.2344, 0.4688, 0.9375, 1.875, 3.75, 7.5, 15.0),
-    (0.0002, 0.0003, 0.0003, 0.0398, 0.2690, 0.2142, 0.2832),
-)
+# Weight of a band in the quality of both releases, by its frequency in cycles/degree
+_FREQUENCIES = (0.1172, 0.2344, 0.4688, 0.9375, 1.875, 3.75, 7.5, 15.0, 30.0, 60.0)
+_WEIGHTS_221 = (0.0, 0.0, 0.0003, 0.0003, 0.0398, 0.2690, 0.2142, 0.2832, 0.2832, 0.0)
+_WEIGHTS_220 = (0.0002, 0.0002, 0.0003, 0.0003, 0.0398, 0.2690, 0.2142, 0.2832, 0.2832, 0.2832)
 _TINY = 1e-12
 _CELLS = 1 << 15  # values of a band worked on at once
 Bands = list[tuple[torch.Tensor, torch.Tensor]]
@@ -43,8 +39,7 @@ class HDRVDP2Result(NamedTuple):
     """Scores and maps (H, W) of a test image.
 
     Attributes:
-        Q: Quality of release 2.2.1: 100 for identical images, lower is worse, no lower bound. It depends
-            on the size of the image.
+        Q: Quality of release 2.2.1: 100 for identical images, lower is worse; depends on the image's size.
         Q_220: Quality of release 2.2.0, a mean log difference: higher is worse.
         Q_MOS: Release 2.2.0's prediction of a mean opinion score, 0 to 100, higher is better.
         P_map: Probability, 0 to 1, that an observer sees a difference at each pixel.
@@ -56,10 +51,10 @@ class HDRVDP2Result(NamedTuple):
     Q: float
     Q_220: float
     Q_MOS: float
-    P_map: np.ndarray | torch.Tensor
+    P_map: Image
     P_det: float
     C_max: float
-    C_map: np.ndarray | torch.Tensor
+    C_map: Image
 
 
 def pixels_per_degree(diagonal_in: float, resolution: tuple[int, int], distance_m: float) -> float:
@@ -88,8 +83,8 @@ def pixels_per_degree(diagonal_in: float, resolution: tuple[int, int], distance_
 
 @torch.no_grad()
 def hdrvdp2(
-    test: np.ndarray | torch.Tensor,
-    reference: np.ndarray | torch.Tensor,
+    test: Image,
+    reference: Image,
     color_encoding: str,
     pixels_per_degree: float,
     *,
@@ -126,12 +121,19 @@ def hdrvdp2(
         HDRVDP2Result; its maps are tensors on `device` if `reference` is a tensor, else arrays.
 
     Raises:
-        ReplicationError: Wrong shapes or values, or an option that is unknown or out of range. A warning
-            follows if no pixel exceeds 1 cd/m2, because such images may be relative.
+        ReplicationError: Wrong shapes or values, or an option that is unknown or out of range.
+
+    Warns:
+        UserWarning: No pixel exceeds 1 cd/m2, so the images may be relative.
     """
-    dtype = _checked_dtype(dtype)
+    name = str(dtype).removeprefix("torch.")
+    if name not in ("float64", "float32"):
+        raise ReplicationError(f"HDR-VDP-2 computes in float64 or float32, not {dtype}.")
+    dtype = getattr(torch, name)
     images = vision.read_intensities(reference, test, color_encoding, device)
-    changed = _changed(images)
+    # where any channel differs by more than 0.1 %: 0/0 counts as equal, x/0 as different
+    changed = ((images[1] - images[0]).abs_().div_(images[0]) > 1e-3).any(0)
+    changed = None if bool(changed.all()) else changed  # None: everywhere
     response, adaptation = vision.retinal_response(
         images, pixels_per_degree, surround, rgb_display, do_mtf, peak_sensitivity
     )
@@ -139,12 +141,11 @@ def hdrvdp2(
     bands = _decompose(response, adaptation, pixels_per_degree, dtype)
     sensitivities = _sensitivities(adaptation, bands, pixels_per_degree)
     masks = [_mutual_mask(*pair) for pair in bands] if do_masking else None
-    visible, errors = [], []
+    compared = []
     for band, (_, difference) in enumerate(bands):
-        mask = (masks[band], _neighbours(masks, band)) if do_masking else (None, None)
-        seen, error = _compare(band, difference, *mask, sensitivities[band], changed)
-        visible.append(seen)
-        errors.append(error)
+        mask = (masks[band], _neighbours(masks, band)) if do_masking else None
+        compared.append(_compare(band, difference, mask, sensitivities[band], changed))
+    visible, errors = zip(*compared, strict=True)
     del bands, masks, sensitivities
 
     # float64 again: products of spectra spread the rounding of the largest value everywhere
@@ -159,26 +160,10 @@ def hdrvdp2(
     return HDRVDP2Result(*_qualities(errors, pixels_per_degree), probability, *peaks, contrast)
 
 
-def _checked_dtype(dtype) -> torch.dtype:
-    name = str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
-    if name in ("float64", "float32"):
-        return getattr(torch, name)
-    raise ReplicationError(f"HDR-VDP-2 computes in float64 or float32, not {dtype}.")
-
-
-def _changed(images: torch.Tensor) -> torch.Tensor | None:
-    """Where any channel differs by more than 0.1 %; None where that is everywhere."""
-    reference, test = images
-    # 0/0 compares as equal, x/0 as different
-    changed = ((test - reference).abs_().div_(reference) > 1e-3).any(0)
-    return None if bool(changed.all()) else changed
-
-
 def _decompose(response, adaptation, resolution: float, dtype: torch.dtype) -> Bands:
     """Contrast bands (o, h, w) of the reference and of the difference, from fine to coarse.
 
-    The pyramid doubles the amplitude from level to level, which is divided out. The difference is
-    decomposed instead of the test: in float32 it keeps its digits however small it is.
+    In float32 the difference keeps its digits however small it is; the test would not.
     """
     reference, test = response
     bands = steerable_pyramid(torch.stack([reference, test - reference]).to(dtype))
@@ -189,18 +174,14 @@ def _decompose(response, adaptation, resolution: float, dtype: torch.dtype) -> B
     filtered = _base_filtered(reference, frequency, means[0])
     change = _base_filtered(reference + base[1], frequency, means[1]) - filtered
     bands[-1] = torch.stack([filtered, change])[None].to(dtype)
-    for band, images in enumerate(bands):
-        images *= 2.0**-band
-    return [(images[:, 0], images[:, 1]) for images in bands]
+    # the pyramid doubles the amplitude from level to level
+    return [images.mul_(2.0**-band).unbind(1) for band, images in enumerate(bands)]
 
 
 def _base_filtered(image: torch.Tensor, frequency: float, luminance: float) -> torch.Tensor:
     """Base band times the neural sensitivity at a luminance, zero outside."""
-    size = [2 * n for n in image.shape]
-    sampling = frequency * 2 * math.sqrt(2)
-    rho = np.hypot(
-        np.fft.fftfreq(size[0], 1 / sampling)[:, None], np.fft.rfftfreq(size[1], 1 / sampling)
-    )
+    size, step = [2 * n for n in image.shape], 1 / (frequency * 2 * math.sqrt(2))
+    rho = np.hypot(np.fft.fftfreq(size[0], step)[:, None], np.fft.rfftfreq(size[1], step))
     sensitivity = torch.from_numpy(vision.neural_csf(rho, luminance)).to(image)
     filtered = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * sensitivity, s=size)
     return filtered[: image.shape[0], : image.shape[1]]
@@ -219,11 +200,8 @@ def _sensitivities(adaptation: torch.Tensor, bands: Bands, resolution: float) ->
 def _mutual_mask(reference: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
     """Contrast (o, h, w) that both images have: the smaller of the two, in a 3 x 3 mean."""
     common = pad(torch.minimum((reference + difference).abs_(), reference.abs()), (1, 1, 1, 1))
-    lines = common[:, :-2] + common[:, 1:-1]
-    lines += common[:, 2:]
-    masks = lines[..., :-2] + lines[..., 1:-1]
-    masks += lines[..., 2:]
-    return masks.div_(9)
+    lines = (common[:, :-2] + common[:, 1:-1]).add_(common[:, 2:])
+    return (lines[..., :-2] + lines[..., 1:-1]).add_(lines[..., 2:]).div_(9)
 
 
 def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
@@ -237,9 +215,7 @@ def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
     return near
 
 
-def _compare(
-    band: int, difference, masks, near, sensitivity, changed
-) -> tuple[torch.Tensor, np.ndarray]:
+def _compare(band: int, difference, mask, sensitivity, changed) -> tuple[torch.Tensor, np.ndarray]:
     """Visible differences (o, h, w) of a band, and the pooled error of each orientation."""
     gain, (count, height, width) = 2.0**band, difference.shape
     if changed is not None:
@@ -247,8 +223,8 @@ def _compare(
     visible = torch.empty_like(difference)
     squares = torch.zeros(count, dtype=torch.float64, device=difference.device)
     for rows in vision.strips(height, difference.device, _CELLS // (count * width)):
-        part = (None, None) if masks is None else (masks[:, rows], near[:, rows])
-        level = _log_difference(gain, difference[:, rows], *part, sensitivity[rows])
+        part = mask and [contrast[:, rows] for contrast in mask]
+        level = _log_difference(gain, difference[:, rows], part, sensitivity[rows])
         error = level.exp()
         if changed is not None:
             error *= changed[rows]
@@ -258,14 +234,15 @@ def _compare(
     return visible, gain * squares.sqrt().numpy(force=True) / (height * width)
 
 
-def _log_difference(gain: float, difference, masks, near, sensitivity) -> torch.Tensor:
+def _log_difference(gain: float, difference, mask, sensitivity) -> torch.Tensor:
     """Logarithm of the contrast difference (o, h, w) after neural noise and masking."""
     log_sensitivity = sensitivity.log()
     noise = torch.exp(-2 * _MASK_P * log_sensitivity)
-    if masks is not None:
-        masking = _power(masks.clone(), _MASK_SELF)
-        if len(masks) > 1:
-            masking += _power((masks.sum(0) - masks).clamp_(min=0), _MASK_ORIENTATION)
+    if mask is not None:
+        own, near = mask
+        masking = _power(own.clone(), _MASK_SELF)
+        if len(own) > 1:
+            masking += _power((own.sum(0) - own).clamp_(min=0), _MASK_ORIENTATION)
         masking += _power(near.clone(), _MASK_NEIGHBOUR)
         masking.mul_(torch.exp(_MASK_Q * log_sensitivity).mul_(gain))
         noise = noise + masking.square_()
@@ -277,14 +254,12 @@ def _power(mask: torch.Tensor, weight: float) -> torch.Tensor:
     return mask.log_().mul_(_MASK_Q).add_(math.log(weight)).exp_()
 
 
-def _qualities(errors: Sequence[Sequence[float]], resolution: float) -> tuple[float, float, float]:
+def _qualities(errors: Sequence[np.ndarray], resolution: float) -> tuple[float, float, float]:
     """Q of 2.2.1, and Q and Q_MOS of 2.2.0, from the mean error of each band and orientation."""
-    q, q_220, count = 100.0, 0.0, 0
+    q, q_220 = 100.0, 0.0
     for band, error in enumerate(errors):
-        frequency = resolution / 2 ** (band + 1)
-        logs = np.log(np.array(error) + _TINY)
-        q -= np.interp(frequency, *_WEIGHTS_221) * float(np.sum(logs - math.log(_TINY)))
-        q_220 += np.interp(frequency, *_WEIGHTS_220) * float(np.sum(logs))
-        count += len(error)
-    q_220 /= count
+        frequency, logs = resolution / 2 ** (band + 1), np.log(error + _TINY)
+        q -= np.interp(frequency, _FREQUENCIES, _WEIGHTS_221) * np.sum(logs - math.log(_TINY))
+        q_220 += np.interp(frequency, _FREQUENCIES, _WEIGHTS_220) * np.sum(logs)
+    q_220 /= sum(map(len, errors))
     return float(q), float(q_220), float(100 / (1 + math.exp(3.455 * (q_220 + 0.8886))))

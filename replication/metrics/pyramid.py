@@ -22,8 +22,6 @@ from scipy.fft import next_fast_len
 from scipy.signal import convolve2d
 from torch.nn.functional import pad
 
-from replication.files import ReplicationError
-
 MINIMUM = 17
 """Smallest image side in pixels. A smaller image has no oriented level."""
 
@@ -44,9 +42,9 @@ def fast_length(length: int) -> int:
 def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
     """Split images into bands of spatial frequency and orientation.
 
-    Every step is a correlation. ``hi0`` gives the high-pass residual and ``lo0`` the first low-pass
-    image. At each level four filters give the oriented bands, and ``lo`` (of gain 2), sampled at even
-    rows and columns, gives the next low-pass image. The last low-pass image is the base band.
+    Correlation with ``hi0`` gives the high-pass residual, with ``lo0`` the first low-pass image. At each
+    level four filters give the oriented bands, and ``lo`` (of gain 2), sampled at even rows and columns,
+    gives the next low-pass image. The last low-pass image is the base band.
 
     Args:
         images: (N, H, W), float64 or float32, any device, H and W of at least 17 pixels.
@@ -54,15 +52,7 @@ def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
     Returns:
         Residual (1, N, H, W), oriented bands (4, N, h, w) from fine to coarse, base band (1, N, h, w).
         From level to level, h and w are halved and rounded up.
-
-    Raises:
-        ReplicationError: The images have another shape or are smaller than 17 pixels.
     """
-    if images.ndim != 3 or min(images.shape[1:]) < MINIMUM:
-        raise ReplicationError(
-            f"The pyramid needs images (N, H, W) of at least {MINIMUM} x {MINIMUM} pixels, "
-            f"not {tuple(images.shape)}."
-        )
     kernels = _kernels()
     # mirroring commutes with lo0, which is symmetric, so one filter does the work of two
     bands, image = _correlate_each(images, [kernels["hi0"], *kernels["lo0_b"]], kernels["lo0_lo"])
@@ -76,9 +66,8 @@ def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
 def rebuild(bands: Sequence[torch.Tensor]) -> torch.Tensor:
     """Add up the bands of one image, from the base band to the finest level.
 
-    Each level spreads the image so far to even rows and columns of the finer grid, convolves it with
-    ``lo``, and adds the four bands, each convolved with its own filter. The last step convolves with
-    ``lo0`` and adds the residual convolved with ``hi0``.
+    Each level spreads the image so far to even rows and columns, convolves it with ``lo`` and adds the
+    bands, convolved with their filters. The last step does so with ``lo0``, and ``hi0`` for the residual.
 
     Args:
         bands: Residual (1, H, W), oriented bands (4, h, w), base band (1, h, w) of one image.
@@ -111,8 +100,7 @@ def _correlate_each(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Every image (N, H, W) with every kernel, (K, N, H, W), and with one more at even pixels."""
     (height, width), every = images.shape[1:], (*kernels, halving)
-    margin = max(len(kernel) for kernel in every) // 2
-    size = _transform_size(images, margin)
+    margin, size = _grid(images, every)
     factors = [_factors(kernel, margin, size, images) for kernel in every]
     result = images.new_empty(len(kernels), *images.shape)
     half = images.new_empty(len(images), (height + 1) // 2, (width + 1) // 2)
@@ -129,36 +117,32 @@ def _correlate_each(
 
 def _correlate_sum(images: Sequence[torch.Tensor], kernels: Sequence[np.ndarray]) -> torch.Tensor:
     """Sum over images (H, W), each correlated with its kernel."""
-    (height, width), margin = images[0].shape, max(len(kernel) for kernel in kernels) // 2
-    size = _transform_size(images[0], margin)
-    total = 0
+    (height, width), total = images[0].shape, 0
+    margin, size = _grid(images[0], kernels)
     for image, kernel in zip(images, kernels, strict=True):
         left, right = _factors(kernel, margin, size, image)
         total += (left @ right).mul_(_spectrum(image, margin, size))
     return torch.fft.irfft2(total, s=size)[:height, :width].contiguous()
 
 
-def _transform_size(image: torch.Tensor, margin: int) -> tuple[int, int]:
-    height, width = (fast_length(n + 2 * margin) for n in image.shape[-2:])
-    return height, width
+def _grid(image: torch.Tensor, kernels: Sequence[np.ndarray]) -> tuple[int, tuple[int, ...]]:
+    """Margin of an image that the largest kernel needs, and the size of the transform with it."""
+    margin = max(len(kernel) for kernel in kernels) // 2
+    return margin, tuple(fast_length(n + 2 * margin) for n in image.shape[-2:])
 
 
-def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, int]) -> torch.Tensor:
+def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, ...]) -> torch.Tensor:
     """Spectrum of an image (H, W) mirrored about its edge pixels by a margin, zero beyond."""
     return torch.fft.rfft2(pad(image[None], [margin] * 4, mode="reflect")[0], s=size)
 
 
-def _factors(
-    kernel: np.ndarray, margin: int, size: tuple[int, int], like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two matrices whose product is the spectrum that correlates and removes the margin."""
+def _factors(kernel: np.ndarray, margin: int, size, like: torch.Tensor) -> list[torch.Tensor]:
+    """Two matrices: their product is the spectrum that correlates and removes the margin."""
     taps = np.arange(len(kernel)) + margin - len(kernel) // 2
     rows = np.outer(np.arange(size[0]), taps) % size[0]
     columns = np.outer(taps, np.arange(size[1] // 2 + 1)) % size[1]
-    left = np.exp(2j * np.pi / size[0] * rows) @ kernel
-    right = np.exp(2j * np.pi / size[1] * columns)
-    options = {"device": like.device, "dtype": like.dtype.to_complex()}
-    return torch.from_numpy(left).to(**options), torch.from_numpy(right).to(**options)
+    pair = np.exp(2j * np.pi / size[0] * rows) @ kernel, np.exp(2j * np.pi / size[1] * columns)
+    return [torch.from_numpy(x).to(like.device, like.dtype.to_complex()) for x in pair]
 
 
 def resize_bicubic(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -15,10 +15,12 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from replication.fast import choose_device
 from replication.files import ReplicationError
 from replication.metrics.pyramid import MINIMUM, fast_length
 from replication.metrics.scaling import BRIGHTEST
 
+Image = np.ndarray | torch.Tensor
 ENCODINGS = ("luminance", "rgb-bt.709", "luma-display", "sRGB-display", "XYZ")
 PEAK_SENSITIVITY = 2.4  # decimal logarithm of the eye's peak contrast sensitivity
 SURROUND = 1e-5  # luminance around the image in cd/m2: a dark room
@@ -49,10 +51,11 @@ _EMISSION = {
 }
 _DAYLIGHT = ((0.601847152244699, 0.31670829557916946, 0.9046706545995032),)
 
+# Red, green and blue of unit X, Y and Z
 _XYZ_TO_RGB = (
-    (3.240708, -1.537259, -0.498570),
-    (-0.969257, 1.875995, 0.041555),
-    (0.055636, -0.203996, 1.057069),
+    (3.240708, -0.969257, 0.055636),
+    (-1.537259, 1.875995, -0.203996),
+    (-0.498570, 0.041555, 1.057069),
 )
 
 # Neural contrast sensitivity: four parameters at each luminance in cd/m2
@@ -64,15 +67,11 @@ _CSF_PARAMETERS = (
     (4.46044, 4.94958, 5.28678, 5.61425, 6.4635, 7.45665),
 )
 
-_DARKEST, _BRIGHTEST, _LOG_RANGE = 1e-5, 1e5, (-5.0, 5.0)  # luminances of the tables below, cd/m2
-_RESPONSE_POINTS, _CSF_POINTS, _RESPONSE_SCALE = 2048, 256, 0.006894596
+_DARKEST, _BRIGHTEST = 1e-5, 1e5  # luminances of the tables below, cd/m2
 
 
 def read_intensities(
-    reference: np.ndarray | torch.Tensor,
-    test: np.ndarray | torch.Tensor,
-    color_encoding: str,
-    device: torch.device | str | None = None,
+    reference: Image, test: Image, color_encoding: str, device: torch.device | str | None = None
 ) -> torch.Tensor:
     """Check two images and decode them to intensities in absolute units.
 
@@ -83,25 +82,17 @@ def read_intensities(
         known = ", ".join(ENCODINGS)
         raise ReplicationError(f"Unknown colour encoding {color_encoding!r}; known: {known}.")
     pair = [x if isinstance(x, torch.Tensor) else np.asarray(x) for x in (reference, test)]
-    shape, channels = tuple(pair[0].shape), () if color_encoding.startswith("lum") else (3,)
-    if tuple(pair[1].shape) != shape:
+    shape, other = (tuple(x.shape) for x in pair)
+    channels = () if color_encoding.startswith("lum") else (3,)
+    if other != shape:
+        raise ReplicationError(f"Images to compare must be of one size, not {shape} and {other}.")
+    if len(shape) != 2 + len(channels) or shape[2:] != channels or min(shape[:2]) < MINIMUM:
         raise ReplicationError(
-            f"Images to compare must be of one size, not {shape} and {tuple(pair[1].shape)}."
+            f"{color_encoding} needs images {'(H, W, 3)' if channels else '(H, W)'} "
+            f"of at least {MINIMUM} x {MINIMUM} pixels, not {shape}."
         )
-    if len(shape) != 2 + len(channels) or shape[2:] != channels:
-        wanted = "(H, W, 3)" if channels else "(H, W)"
-        raise ReplicationError(f"Encoding {color_encoding} needs shape {wanted}, not {shape}.")
-    if min(shape[:2]) < MINIMUM:
-        raise ReplicationError(
-            f"Images to compare must have at least {MINIMUM} x {MINIMUM} pixels, not {shape[:2]}."
-        )
-    if device is None:
-        device = pair[0].device if isinstance(pair[0], torch.Tensor) else "cpu"
-    try:
-        images = torch.empty(2, *(channels or (1,)), *shape[:2], dtype=torch.float64, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReplicationError(f"Cannot compute in float64 on {device}: {reason}") from error
+    device = choose_device(device) if device is not None else getattr(pair[0], "device", None)
+    images = torch.empty(2, *(channels or (1,)), *shape[:2], dtype=torch.float64, device=device)
     for image, name, out in zip(pair, ("reference", "test"), images, strict=True):
         _copy_planes(image, name, color_encoding, out)
     return _decoded(images, color_encoding)
@@ -112,13 +103,11 @@ def _copy_planes(image, name: str, encoding: str, out: torch.Tensor) -> None:
     display = encoding.endswith("display")
     kind = getattr(image.dtype, "name", str(image.dtype).removeprefix("torch."))
     if not kind.startswith(("float", "bfloat", "int", "uint")) or (kind == "uint8" and not display):
-        raise ReplicationError(
-            f"Encoding {encoding} needs {'uint8 or ' if display else ''}floating-point values; "
-            f"the {name} image is {kind}."
-        )
+        wanted = "uint8 or floating-point" if display else "floating-point"
+        raise ReplicationError(f"{encoding} needs {wanted} values; the {name} image is {kind}.")
     if not isinstance(image, torch.Tensor):
         image = torch.from_numpy(np.array(image, dtype=np.float64))
-    out.copy_(image.detach().movedim(-1, 0) if image.ndim == 3 else image.detach())
+    out.copy_(image.movedim(-1, 0) if image.ndim == 3 else image)
     if kind == "uint8":
         out /= 255
     torch.nan_to_num_(out, nan=_DARKEST, posinf=math.inf, neginf=-math.inf)  # DEVIATIONS D30
@@ -126,7 +115,7 @@ def _copy_planes(image, name: str, encoding: str, out: torch.Tensor) -> None:
     limit = 1 if display else BRIGHTEST
     if not 0 <= lowest <= highest <= limit:
         raise ReplicationError(
-            f"Encoding {encoding} needs values within 0 and {limit:g}; "
+            f"{encoding} needs values within 0 and {limit:g}; "
             f"the {name} image holds {lowest:g} to {highest:g}."
         )
 
@@ -139,9 +128,8 @@ def _decoded(images: torch.Tensor, encoding: str) -> torch.Tensor:
         linear = torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
         return linear.mul_(99).add_(1)
     if images[:, images.shape[1] // 2].max() <= 1:  # luminance, green or Y
-        text = "No pixel is brighter than 1 cd/m2, but absolute luminance is needed."
-        warnings.warn(text, stacklevel=5)
-    return _mixed(images, np.transpose(_XYZ_TO_RGB)) if encoding == "XYZ" else images
+        warnings.warn("No pixel exceeds 1 cd/m2, but absolute luminance is needed.", stacklevel=5)
+    return _mixed(images, _XYZ_TO_RGB) if encoding == "XYZ" else images
 
 
 def _mixed(images: torch.Tensor, weights: Sequence[Sequence[float]]) -> torch.Tensor:
@@ -177,16 +165,15 @@ def retinal_response(
     if not math.isfinite(peak_sensitivity):
         raise ReplicationError(f"peak_sensitivity must be finite, not {peak_sensitivity}.")
     if do_mtf:
-        level = surround
         if surround == -1:
-            level = images[0].clamp(min=0).log().mean((1, 2), keepdim=True).exp()
-        images -= level
+            surround = images[0].clamp(min=0).log().mean((1, 2), keepdim=True).exp()
+        images -= surround
         _scatter(images.flatten(0, 1), pixels_per_degree)
-        images += level
+        images += surround
     images.clamp_(_DARKEST, 1e10)
 
     emission = _DAYLIGHT if images.shape[1] == 1 else _EMISSION[rgb_display]
-    cone, rod = torch.from_numpy(photoreceptor_response(peak_sensitivity).copy()).to(images.device)
+    cone, rod = torch.from_numpy(photoreceptor_response(peak_sensitivity)).to(images.device)
     response, adaptation = torch.empty_like(images[:, 0]), torch.empty_like(images[:, 0])
     for rows in strips(images.shape[2], images.device):
         excitation = _mixed(images[:, :, rows], emission)
@@ -223,8 +210,7 @@ def _scatter(images: torch.Tensor, resolution: float) -> None:
 def _transfer(height: int, width: int, resolution: float, device: torch.device) -> torch.Tensor:
     """Spectrum of the optics for a fast transform, half its rows and columns (it is even).
 
-    The MTF is sampled on the grid of twice the size of the image. The kernel that this makes is put
-    on a grid with a fast transform, which gives the same products.
+    The kernel of an MTF on a grid of twice the image's size moves to a grid with a fast transform.
     """
     options = {"dtype": torch.float64, "device": device}
     across = torch.arange(width + 1, **options) * (resolution / (2 * width))
@@ -232,10 +218,8 @@ def _transfer(height: int, width: int, resolution: float, device: torch.device) 
     down = torch.minimum(down, 2 * height - down)[:, None] * (resolution / (2 * height))
     kernel = torch.fft.irfft2(optical_mtf(torch.hypot(down, across)), s=(2 * height, 2 * width))
     spread = torch.zeros(fast_length(2 * height - 1), fast_length(2 * width - 1), **options)
-    quarter = kernel[:height, :width]
-    spread[:height, :width] = quarter
-    spread[:height, 1 - width :] = quarter[:, 1:].flip(1)
-    spread[1 - height :] = spread[1:height].flip(0)
+    rows, columns = (torch.arange(1 - n, n, device=device) for n in (height, width))
+    spread[rows[:, None], columns] = kernel[rows[:, None], columns]
     return torch.fft.rfft2(spread)[: len(spread) // 2 + 1].real.contiguous()
 
 
@@ -245,14 +229,9 @@ def optical_mtf(frequency: torch.Tensor) -> torch.Tensor:
 
 
 def neural_csf(frequency: np.ndarray | float, luminance: np.ndarray | float) -> np.ndarray:
-    """Contrast sensitivity of the visual system behind optics and photoreceptors.
+    """Contrast sensitivity behind optics and photoreceptors, at cycles/degree and positive cd/m2.
 
-    Args:
-        frequency: cycles/degree, not negative.
-        luminance: cd/m2, positive; sensitivity is constant below 0.002 and above 150.
-
-    Returns:
-        float64, of the shape that the arguments broadcast to; 0 at frequency 0.
+    float64, of the shape that the arguments broadcast to; constant below 0.002 and above 150 cd/m2.
     """
     rho = np.asarray(frequency, dtype=np.float64)
     place = np.log10(luminance)
@@ -261,51 +240,36 @@ def neural_csf(frequency: np.ndarray | float, luminance: np.ndarray | float) -> 
     return p4 / fall * (1 - np.exp(-((rho / 7) ** 2))) ** (p3 / 2)
 
 
-def joint_sensitivity(luminance: np.ndarray) -> np.ndarray:
-    """Peak sensitivity of cones and rods together at positive luminances in cd/m2, at most 30.162."""
-    return 30.162 * ((4.0627 / luminance) ** 1.6596 + 1) ** -0.2712
-
-
-def rod_sensitivity(luminance: np.ndarray) -> np.ndarray:
-    """Peak sensitivity of the rods at positive luminances in cd/m2, largest at 1.1732 cd/m2."""
-    above = luminance > 1.1732
-    exponent, width = np.where(above, 2.9899, 1.2167), np.where(above, 0.5547, 1.1478)
-    return 10**1.1414 * np.exp(-(np.abs(np.log10(luminance / 1.1732)) ** exponent) / width)
-
-
-@lru_cache(maxsize=8)
 def photoreceptor_response(peak_sensitivity: float = PEAK_SENSITIVITY) -> np.ndarray:
     """Responses of a cone and of the rods: sensitivity integrated over log-luminance.
 
-    Returns:
-        float64 (2, 2048), units of the threshold, at equidistant log10 of 1e-5 to 1e5 cd/m2; read-only.
+    float64 (2, 2048), in units of the threshold, at equidistant log10 of 1e-5 to 1e5 cd/m2.
     """
-    log_luminance = np.linspace(*_LOG_RANGE, _RESPONSE_POINTS)
+    log_luminance = np.linspace(-5, 5, 2048)
     luminance = 10**log_luminance
-    rod = rod_sensitivity(luminance)
-    cones = np.maximum(joint_sensitivity(luminance) - rod, 1e-3)
+    both = 30.162 * ((4.0627 / luminance) ** 1.6596 + 1) ** -0.2712
+    above = luminance > 1.1732  # where the rods are the most sensitive
+    exponent, width = np.where(above, 2.9899, 1.2167), np.where(above, 0.5547, 1.1478)
+    rod = 10**1.1414 * np.exp(-(np.abs(np.log10(luminance / 1.1732)) ** exponent) / width)
+    cones = np.maximum(both - rod, 1e-3)
     cone = 0.5 * np.interp(np.minimum(2 * luminance, luminance[-1]), luminance, cones)
     sensitivity = np.stack([cone, rod])
     steps = np.diff(log_luminance) * (sensitivity[:, 1:] + sensitivity[:, :-1]) / 2
-    scale = _RESPONSE_SCALE / 10**-peak_sensitivity * np.log(10)
-    response = scale * np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
-    response.flags.writeable = False
-    return response
+    scale = 0.006894596 / 10**-peak_sensitivity * np.log(10)
+    return scale * np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
 
 
 def sensitivity_map(log_luminance: torch.Tensor, frequency: float) -> torch.Tensor:
     """Neural contrast sensitivity (H, W) at cycles/degree and log10 of cd/m2 (-5 to 5), from a table."""
-    luminance = 10 ** np.linspace(*_LOG_RANGE, _CSF_POINTS)
+    luminance = 10 ** np.linspace(-5, 5, 256)
     table = torch.from_numpy(neural_csf(frequency, luminance)).to(log_luminance)
     return _interpolate(table, log_luminance)
 
 
 def _interpolate(table: torch.Tensor, log_luminance: torch.Tensor) -> torch.Tensor:
     """Values of a table over log-luminance between -5 and 5."""
-    low, high = _LOG_RANGE
-    place = (log_luminance - low).mul_((len(table) - 1) / (high - low))
+    place = (log_luminance + 5).mul_((len(table) - 1) / 10)
     cell = place.to(torch.int32).clamp_(max=len(table) - 2)
     place -= cell
-    cell = cell.flatten()
-    slope = table.diff().index_select(0, cell).view_as(place)
-    return torch.addcmul(table.index_select(0, cell).view_as(place), slope, place)
+    slope = table.diff().index_select(0, cell.flatten()).view_as(place)
+    return torch.addcmul(table.index_select(0, cell.flatten()).view_as(place), slope, place)

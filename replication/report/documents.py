@@ -75,11 +75,7 @@ def stale_weights() -> str:
 
 def _blocks() -> dict[tuple[Path, str], str]:
     readme, report, card = ROOT / "README.md", RESULTS / "REPORT.md", REFERENCE / "MODEL_CARD.md"
-    table4, table5, every = (
-        reference_rows("table4"),
-        reference_rows("table5"),
-        claims.claims_frame(),
-    )
+    table4, table5, every = (reference_rows("table4"), reference_rows("table5"), claims.claims_frame())
     basic = table4[table4["method"].isin(("identity", "tone_curve", "deep_chain"))]
     brief = every.drop(columns="here").rename(columns={"in brief": "here"})
     brief["notebook"] = brief["notebook"].str.replace("(../", "(", regex=False)

@@ -303,9 +303,7 @@ def curves_figure(
     x: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, **options
 ) -> Figure:
     """Lines label -> ``(n,)`` over a common `x` ``(n,)``; `options` are properties of the axes."""
-    return _lines(
-        {label: pd.Series(y, x) for label, y in curves.items()}, xlabel, ylabel, **options
-    )
+    return _lines({label: pd.Series(y, x) for label, y in curves.items()}, xlabel, ylabel, **options)
 
 
 def training_figure(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:

@@ -3,10 +3,7 @@
 from replication import paper
 from tests.paper.conftest import assert_printed, committed
 
-PRINTED = {
-    "chain": "28.18 2.77 0.953 0.065 0.983 0.015",
-    "shallow": "17.52 4.83 0.913 0.077 0.966 0.048",
-}
+PRINTED = {"chain": "28.18 2.77 0.953 0.065 0.983 0.015", "shallow": "17.52 4.83 0.913 0.077 0.966 0.048"}
 
 
 def test_printed_numbers_stand_beside_ours_of_three_seeds_on_the_same_pictures():
