@@ -165,20 +165,20 @@ def _stacks():
 
 
 _SIDES = pd.Series({ev: (1 if ev > 0 else -1) / 3 for ev in paper.EVS})  # brighter minus darker
-
-
+# fmt: off
 _ABLATIONS = {
-    "The chain infers EV +3 better than the shallow network of [22] (Table 2)": ("chain", "shallow"),
-    "– because it is a chain: one network with as many parameters is worse": ("chain", "single_deep"),
-    "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)": ("mprelu", "prelu"),
+    "The chain infers EV +3 better than the shallow network of [22] (Table 2)":
+        ("table2", "chain", "shallow", "04_chain_vs_shallow"),
+    "– because it is a chain: one network with as many parameters is worse":
+        ("table2", "chain", "single_deep", "04_chain_vs_shallow"),
+    "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)":
+        ("table3", "mprelu", "prelu", "05_mprelu_vs_prelu"),
 }
+# fmt: on
 
 
 def _ablations():
-    for claim, (method, other) in _ABLATIONS.items():
-        study, notebook = ("table2", "04_chain_vs_shallow")
-        if method == "mprelu":
-            study, notebook = "table3", "05_mprelu_vs_prelu"
+    for claim, (study, method, other, notebook) in _ABLATIONS.items():
         logs = pd.read_csv(REFERENCE / "ablations" / f"{study}_logs.csv")
         found = list(_ablation_verdicts(reference_rows(study), method, other, logs))
         theirs = ", ".join(text for *_, text in found if text) or "not tested"
@@ -187,16 +187,16 @@ def _ablations():
 
 def _hdr_images():
     rows, notebook = _real("table5"), "07_hdr_comparison"
-    note, label = training_text(rows), tables.METHOD_NAMES.get
+    note, label, rivals = training_text(rows), tables.METHOD_NAMES, tables.COMPETITORS
     for metric, claim in _TABLE5.items():
         found = [(name, judged(part, metric)) for name, part in rows.groupby("dataset")]
-        beaten = [(f"{name}, {label(m)}", one[m]) for name, one in found for m in tables.COMPETITORS]
-        curve = [(name, one["tone_curve"]) for name, one in found]
+        beaten = [(f"{name}, {label[m]}", one[m]) for name, one in found for m in rivals]
         scores = {name: one[metric][0] for name, one in paper.TABLE5.items() if metric in one}
-        gaps = [scores["deep_chain"] - scores[other] for other in tables.COMPETITORS if scores]
+        gaps = [scores["deep_chain"] - scores[other] for other in rivals if scores]
         theirs = _range(gaps, "+.1f") if gaps else "by eye" if "drim" in metric else "not tested"
         yield claim, theirs, beaten, notebook, note
         if "drim" not in metric:
+            curve = [(name, one["tone_curve"]) for name, one in found]
             yield "– and a tone curve in the same measure", "not tested", curve, notebook, note
     claim = "HDR-VDP-2 shows more blue (unseen) pixels than for [14], [19], [24] (Figure 7)"
     yield claim, "by eye", [("share of blue pixels", verdict(None))], notebook

@@ -252,11 +252,11 @@ def table5_figure(rows: pd.DataFrame, title: str = "") -> Figure:
     """Table 5 as dots, from rows of one data set: every image, means, intervals, the paper's means."""
     metrics = {"psnr": "tone-mapped PSNR in dB", "hdrvdp2_q": "HDR-VDP-2 quality Q"}
     metrics |= {"log_rmse_clipped": "RMSE of log10 luminance\nwhere EV 0 clips"}
-    methods, panels = [name for name in METHODS if name in set(rows["method"])], {}
+    groups, panels = dict(list(rows.groupby("method"))), {}
     for metric, label in metrics.items():
-        values = {name: rows.loc[rows["method"] == name, metric].to_numpy() for name in methods}
-        theirs = {name: scores.get(metric) for name, scores in paper.TABLE5.items()}
-        panels[label] = {name: (values[name], values[name], theirs.get(name)) for name in methods}
+        values = {name: groups[name][metric].to_numpy() for name in METHODS if name in groups}
+        theirs = {name: paper.TABLE5.get(name, {}).get(metric) for name in values}
+        panels[label] = {name: (x, x, theirs[name]) for name, x in values.items()}
     return _dots_figure(panels, {"marker": ".", "ms": 3, "alpha": 0.4}, "one image", title)
 
 
@@ -336,12 +336,8 @@ def study_training_figure(logs: pd.DataFrame) -> Figure:
             if len(by):
                 style = _line(number) | {"color": COLOURS[method]}
                 (handles[LABELS[method]],) = axes.plot(by.mean(), **style)
-                axes.fill_between(
-                    *by.agg(["min", "max"]).reset_index().T.to_numpy(),
-                    alpha=0.15,
-                    lw=0,
-                    color=COLOURS[method],
-                )
+                low, high = by.min(), by.max()
+                axes.fill_between(low.index, low, high, color=style["color"], alpha=0.15, lw=0)
         for axis, steps in ((axes.xaxis, (1, 3)), (axes.yaxis, (1, 2, 5))):
             axis.set(major_locator=LogLocator(subs=steps), major_formatter="{x:g}")
             axis.set_minor_formatter("")
