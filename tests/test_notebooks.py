@@ -138,7 +138,8 @@ def test_committed_notebooks_are_executed_short_and_clean(path):
 def test_every_deviation_is_linked_from_a_notebook_and_from_the_code():
     text = (NOTEBOOKS / "DEVIATIONS.md").read_text()
     entries = re.findall(r'<a id="d(\d+)"></a>\n## D\1 ', text)
-    assert entries == [str(number) for number in range(1, 1 + text.count("\n## D"))]
+    assert entries == [str(number) for number in range(1, 39) if number != 19]  # D19 went with its code
+    assert len(entries) == text.count("\n## D")
     links = [re.findall(r"DEVIATIONS\.md#d(\d+)\)", path.read_text()) for path in COMMITTED]
     assert set(entries) == {number for found in links for number in found}
     in_code = set()

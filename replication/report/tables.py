@@ -36,7 +36,7 @@ METHODS = {
     "tone_curve": Entry("tone curve", "#E69F00"), "huo": Entry("Huo [14]", "#009E73"),
     "kovaleski_oliveira": Entry("Kovaleski-Oliveira [19]", "#CC79A7"),
     "masia": Entry("Masia [24]", "#D55E00"),
-    "deep_chain_faithful": Entry("paper's recipe, 8,000 of 18,000,000 patches", "#332288"),
+    "deep_chain_faithful": Entry("paper's recipe, 0.04 % of its patches", "#332288"),
     "deep_chain": Entry("deep chain, our recipe", "#0072B2"),
     "true_response": Entry("EV 0, true response curve", "#444444", True),
     "true_response_kovaleski_oliveira": Entry("[19] on true response curve", "#444444", True),
@@ -182,13 +182,14 @@ def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -
 
     def text(names: list[str]) -> str:
         options = {"colalign": ["left", *["right"] * (len(names) - 1)], "disable_numparse": True}
-        return tabulate(shown[names].astype(str), names, "plain", showindex=False, **options)
+        heads = [textwrap.fill(name, 14, break_long_words=False) for name in names]
+        return tabulate(shown[names].astype(str), heads, "plain", showindex=False, **options)
 
     first, *others = list(shown)
     blocks = [[first]]
     for start in range(0, len(others), together):
         wider = [*blocks[-1], *others[start : start + together]]
-        if len(blocks[-1]) > 1 and text(wider).index("\n") > width:
+        if len(blocks[-1]) > 1 and max(map(len, text(wider).splitlines())) > width:
             blocks.append([first, *others[start : start + together]])
         else:
             blocks[-1] = wider
