@@ -15,15 +15,10 @@ import filelock
 import numpy as np
 
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent
-"""The repository, where the package runs from a clone."""
-
-SHIPPED = PACKAGE / "shipped"
-"""Package data: the trained weights and the tone curve."""
-
+ROOT = PACKAGE.parent  # the repository, where the package runs from a clone
+SHIPPED = PACKAGE / "shipped"  # package data: the trained weights and the tone curve
 RESULTS, NOTEBOOKS = ROOT / "results", ROOT / "notebooks"
-REFERENCE = RESULTS / "reference"
-"""Committed results of a clone: per-image rows, figures, logs."""
+REFERENCE = RESULTS / "reference"  # committed results of a clone: per-image rows, figures, logs
 
 
 class ReplicationError(Exception):
@@ -87,9 +82,8 @@ def locked(folder: str | Path) -> Iterator[None]:
         with filelock.FileLock(folder / ".lock", timeout=0):
             yield
     except filelock.Timeout as error:
-        raise ReplicationError(
-            f"{folder} is in use by another process; wait for it or choose another folder."
-        ) from error
+        advice = "wait for it or choose another folder"
+        raise ReplicationError(f"{folder} is in use by another process; {advice}.") from error
 
 
 def write_json(path: str | Path, content: Any) -> Path:

@@ -12,8 +12,7 @@ import numpy as np
 
 from replication.files import ReplicationError
 
-LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
-"""Weights of linear R, G, B in the luminance (ITU-R BT.709)."""
+LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)  # of linear R, G, B (ITU-R BT.709)
 
 
 def luminance(hdr: np.ndarray) -> np.ndarray:
@@ -60,16 +59,12 @@ def check_frames(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
     if not images:
         raise ReplicationError("The exposure stack holds no image.")
     for index, image in enumerate(images):
+        name = f"Image {index} of the exposure stack"
         if image.dtype != np.uint8 or not _is_rgb(image):
-            raise ReplicationError(
-                f"Image {index} of the exposure stack must be uint8 of shape (H, W, 3), "
-                f"not {image.dtype} of shape {image.shape}."
-            )
+            found = f"{image.dtype} of shape {image.shape}"
+            raise ReplicationError(f"{name} must be uint8 of shape (H, W, 3), not {found}.")
         if image.shape != images[0].shape:
-            raise ReplicationError(
-                f"Image {index} of the exposure stack has shape {image.shape}, "
-                f"but image 0 has {images[0].shape}."
-            )
+            raise ReplicationError(f"{name} has shape {image.shape}, but image 0 has {images[0].shape}.")
     return images
 
 

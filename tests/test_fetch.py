@@ -78,11 +78,11 @@ def openstacks(tmp_path, monkeypatch, server):
         for ev in STACK_EVS:
             pixels, tiff = rng.integers(0, 256, (5, 7, 3), np.uint8), f"{scene}{ev:+d}.tif"
             save(server.folder / tiff, pixels, compression="tiff_lzw")
-            row = [dataset, scene, "test", ev, f"{dataset}/{scene}/ev{ev:+d}.webp"]
-            hashes = sha256_file(server.folder / tiff), sha256_array(pixels)
-            rows.append([*row, f"{server.url}/{tiff}", *hashes])
-    columns = "dataset scene split ev path url source_sha256 pixel_sha256"
-    frame = pd.DataFrame(rows, columns=columns.split())
+            row = {"dataset": dataset, "scene": scene, "split": "test", "ev": ev}
+            row |= {"path": f"{dataset}/{scene}/ev{ev:+d}.webp", "pixel_sha256": sha256_array(pixels)}
+            hashed = sha256_file(server.folder / tiff)
+            rows.append(row | {"url": f"{server.url}/{tiff}", "source_sha256": hashed})
+    frame = pd.DataFrame(rows)
     frame.to_csv(tmp_path / "openstacks.csv", index=False)
     monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)
     return tmp_path / "data", frame
@@ -140,9 +140,8 @@ def mini(tmp_path, monkeypatch, server):
         with zipfile.ZipFile(wheel, "a") as archive:
             archive.write(file, f"viser/client/build/hdri/{file.name}")
         hash_and_url = sha256_file(file), f"{server.url}/{file.name}"
-        rows.append([name, split, *camera, 30000, 1, 3, 6, *hash_and_url])
-    columns = "panorama split response parameters full_well dark_current reset_noise read_noise"
-    table = pd.DataFrame(rows, columns=[*columns.split(), "sha256", "url"])
+        rows.append([name, *camera, 30000, 1, 3, 6, *hash_and_url, split])
+    table = pd.DataFrame(rows, columns=[*module._PANORAMA, "split"])
     table.to_csv(tmp_path / "mini.csv", index=False)
     (tmp_path / "mini_frames.csv").write_text(",".join(module._FRAME))
     monkeypatch.setattr(stacks, "MANIFESTS", tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from replication import images
-from replication.files import ReplicationError
+from tests.test_stacks import fails
 
 RGB = np.zeros((4, 5, 3), np.uint8)
 HDR = np.ones((4, 5, 3))
@@ -25,25 +25,17 @@ def test_good_images_pass_unchanged():
     assert images.check_radiance(HDR).dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ("check", "image", "words"),
-    [
-        (images.check_photo, RGB[..., 0], r"must be an RGB array \(H, W, 3\), not \(4, 5\)"),
-        (images.check_photo, HDR, "uint8 in 0..255, not float64"),
-        (images.check_picture, RGB.astype(int), "uint8 or floating point, not int64"),
-        (images.check_picture, HDR * 200, "within 0 and 1"),
-        (images.check_picture, HDR * np.nan, "without NaN"),
-        (images.check_frames, [], "no image"),
-        (images.check_frames, [RGB, HDR], "Image 1 .* must be uint8 .* not float64"),
-        (images.check_frames, [RGB, RGB[:2]], r"Image 1 .* but image 0 has \(4, 5, 3\)"),
-        (images.check_radiance, HDR[..., 0], r"\(H, W, 3\)"),
-        (images.check_radiance, RGB, "floating point, not uint8"),
-        (images.check_radiance, HDR * np.nan, "NaN or infinite"),
-        (images.check_radiance, HDR * 1e39, "NaN or infinite"),
-        (images.check_radiance, -HDR, "negative values, down to -1"),
-    ],
-)
-def test_others_get_one_sentence(check, image, words):
-    with pytest.raises(ReplicationError, match=words) as error:
-        check(image)
-    assert "\n" not in str(error.value)
+def test_others_get_one_sentence():
+    fails(r"must be an RGB array \(H, W, 3\), not \(4, 5\)", images.check_photo, RGB[..., 0])
+    fails("uint8 in 0..255, not float64", images.check_photo, HDR)
+    fails("uint8 or floating point, not int64", images.check_picture, RGB.astype(int))
+    fails("within 0 and 1", images.check_picture, HDR * 200)
+    fails("without NaN", images.check_picture, HDR * np.nan)
+    fails("no image", images.check_frames, [])
+    fails("Image 1 .* must be uint8 .* not float64", images.check_frames, [RGB, HDR])
+    fails(r"Image 1 .* but image 0 has \(4, 5, 3\)", images.check_frames, [RGB, RGB[:2]])
+    fails(r"\(H, W, 3\)", images.check_radiance, HDR[..., 0])
+    fails("floating point, not uint8", images.check_radiance, RGB)
+    fails("NaN or infinite", images.check_radiance, HDR * np.nan)
+    fails("NaN or infinite", images.check_radiance, HDR * 1e39)
+    fails("negative values, down to -1", images.check_radiance, -HDR)

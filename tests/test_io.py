@@ -15,6 +15,7 @@ from PIL import Image
 
 from replication.files import ReplicationError
 from replication.hdr import io
+from tests.test_stacks import fails
 
 NOT_UTF_8 = os.fsdecode(b"caf\xe9")
 ONES = np.ones((4, 5, 3), np.float32)
@@ -85,8 +86,7 @@ def test_exr_with_half_floats_alpha_and_grey(tmp_path):
     OpenEXR.File({}, {"Y": planes[1]}).write(str(tmp_path / "grey.exr"))
     assert np.array_equal(io.read_hdr(tmp_path / "grey.exr"), half[..., [1, 1, 1]])
     OpenEXR.File({}, {"Z": planes[1]}).write(str(tmp_path / "depth.exr"))
-    with pytest.raises(ReplicationError, match="channels Z"):
-        io.read_hdr(tmp_path / "depth.exr")
+    fails("channels Z", io.read_hdr, tmp_path / "depth.exr")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp", "a.ppm", f"{NOT_UTF_8}.png"])
@@ -172,8 +172,7 @@ def test_tiff_of_other_numbers_is_refused(tmp_path, words, kind):
     dtype, words = words.split("(")[1][:-1], re.escape(words)
     image = np.zeros((9, 8, 3) if kind == "rgb" else (9, 8), dtype)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric=kind)
-    with pytest.raises(ReplicationError, match=f"its pixels are {words}, not unsigned 8 or 16"):
-        io.read_image(tmp_path / "a.tif")
+    fails(f"its pixels are {words}, not unsigned 8 or 16", io.read_image, tmp_path / "a.tif")
 
 
 def test_png_of_levels_and_of_floats(tmp_path):
@@ -199,8 +198,7 @@ def test_incomplete_files_are_refused_without_a_word(tmp_path, capfd, suffix, sh
         Image.fromarray(picture()).save(path)
     data = path.read_bytes()
     path.write_bytes(data[: max(1, int(len(data) * share))])
-    with pytest.raises(ReplicationError, match="incomplete"):
-        read(path)
+    fails("incomplete", read, path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -228,22 +226,14 @@ def test_files_that_are_no_images(tmp_path, suffix):
 def test_huge_pictures_are_refused(tmp_path, monkeypatch):
     io.write_png(tmp_path / "a.png", picture())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ReplicationError, match="more pixels"):
-        io.read_image(tmp_path / "a.png")
+    fails("more pixels", io.read_image, tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(
-    ("write", "name", "image", "words"),
-    [
-        (io.write_hdr, "a.tif", ONES, "tif"),
-        (io.write_hdr, "a.hdr", ONES * 2e38, "too bright"),
-        (io.write_png, "a.jpg", picture(), "jpg"),
-        (io.write_png, "a.png", ONES * 1.01, "0 and 1"),
-    ],
-)
-def test_bad_images_leave_no_file(tmp_path, write, name, image, words):
-    with pytest.raises(ReplicationError, match=words):
-        write(tmp_path / name, image)
+def test_bad_images_leave_no_file(tmp_path):
+    fails("tif", io.write_hdr, tmp_path / "a.tif", ONES)
+    fails("too bright", io.write_hdr, tmp_path / "a.hdr", ONES * 2e38)
+    fails("jpg", io.write_png, tmp_path / "a.jpg", picture())
+    fails("0 and 1", io.write_png, tmp_path / "a.png", ONES * 1.01)
     assert not list(tmp_path.iterdir())
 
 
@@ -253,8 +243,7 @@ def test_unwritable_targets(tmp_path, name):
     (tmp_path / name / "file").mkdir(parents=True)
     (tmp_path / "file").write_text("x")
     for target in (tmp_path / "file" / name, tmp_path / name):
-        with pytest.raises(ReplicationError, match="Cannot write"):
-            write(target, ONES)
+        fails("Cannot write", write, target, ONES)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -266,7 +255,6 @@ def test_a_failing_encoder_keeps_the_old_file(tmp_path, monkeypatch):
         io.write_hdr(tmp_path / name, ONES)
         old = (tmp_path / name).read_bytes()
         monkeypatch.setattr(module, attribute, fail)
-        with pytest.raises(ReplicationError, match=f"Cannot write .*{name}: no memory"):
-            io.write_hdr(tmp_path / name, 2 * ONES)
+        fails(f"Cannot write .*{name}: no memory", io.write_hdr, tmp_path / name, 2 * ONES)
         assert (tmp_path / name).read_bytes() == old
     assert len(list(tmp_path.iterdir())) == 2

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from replication.baselines import tone_curve
-from replication.files import ReplicationError, sha256_file
+from replication.files import sha256_file
 from replication.hdr.io import write_png
+from tests.test_stacks import fails
 
 
 @pytest.fixture
@@ -73,13 +74,9 @@ def test_curves_of_a_data_set(tmp_path, monkeypatch):
 
 
 def test_errors(stack, tmp_path):
-    with pytest.raises(ReplicationError, match="at least one stack"):
-        tone_curve.fit([], (1,))
-    with pytest.raises(ReplicationError, match=r"Stack 0 lacks EV \+2"):
-        tone_curve.fit([stack], (1, 2))
-    with pytest.raises(ReplicationError, match="No tone curves at"):
-        tone_curve.read(tmp_path / "none.csv")
+    fails("at least one stack", tone_curve.fit, [], (1,))
+    fails(r"Stack 0 lacks EV \+2", tone_curve.fit, [stack], (1, 2))
+    fails("No tone curves at", tone_curve.read, tmp_path / "none.csv")
     for text in ("level,ev+1_r\n0,3\n", "level,ev+1_r,ev+1_g,ev+1_b\n0,1,2,3\n", "\xff"):
         (tmp_path / "bad.csv").write_text(text, encoding="latin-1")
-        with pytest.raises(ReplicationError, match=r"bad\.csv holds no tone curves"):
-            tone_curve.read(tmp_path / "bad.csv")
+        fails(r"bad\.csv holds no tone curves", tone_curve.read, tmp_path / "bad.csv")

@@ -10,22 +10,12 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from replication.files import ReplicationError
 from replication.images import check_picture, luminance
 
-GAMMA = 2.2
-"""Display gamma that the inverse tone mappers undo; they do not know the camera's own curve."""
-
+GAMMA = 2.2  # of the display, which the inverse tone mappers undo; they do not know the camera's own curve
 _LARGEST = float(np.finfo(np.float32).max)
 _PAD = 3
 _TAPS = np.exp(-0.5 * np.arange(-1, 2) ** 2)
-
-
-def check_positive(**options: float) -> None:
-    """ReplicationError that names the first option that is not positive and finite."""
-    for name, value in options.items():
-        if not 0 < value < math.inf:
-            raise ReplicationError(f"{name} must be positive and finite, not {value}.")
 
 
 def linearise(ldr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,15 +39,9 @@ def linearise(ldr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recolour(linear: np.ndarray, luminance: np.ndarray, expanded: np.ndarray) -> np.ndarray:
-    """Give an expanded luminance the colours of the picture: ``I * expanded / luminance``.
+    """Give an expanded luminance, float64 (H, W) in cd/m2, the colours of a picture from `linearise`.
 
-    Args:
-        linear: float64 (H, W, 3) from `linearise`.
-        luminance: float64 (H, W) from `linearise`.
-        expanded: float64 (H, W), expanded luminance in cd/m2.
-
-    Returns:
-        float32 (H, W, 3), linear RGB in cd/m2, finite; 0 where the luminance is 0.
+    Returns ``linear * expanded / luminance``: float32 (H, W, 3), cd/m2, finite; 0 where luminance is 0.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = expanded / luminance
@@ -66,12 +50,7 @@ def recolour(linear: np.ndarray, luminance: np.ndarray, expanded: np.ndarray) ->
 
 
 def bilateral_grid(
-    data: np.ndarray,
-    guide: np.ndarray,
-    *,
-    value_range: tuple[float, float] = (0.0, 1.0),
-    sigma_s: float,
-    sigma_r: float,
+    data: np.ndarray, guide: np.ndarray, *, sigma_s: float, sigma_r: float, value_range: tuple = (0.0, 1.0)
 ) -> np.ndarray:
     """Smooth `data` over pixels that are near in position and in the value of `guide`.
 

@@ -12,14 +12,14 @@ import warnings
 
 import numpy as np
 
-from replication.baselines.expansion import bilateral_grid, check_positive, linearise, recolour
-from replication.hdr.reinhard import DELTA, log_mean
+from replication.baselines.expansion import bilateral_grid, linearise, recolour
+from replication.hdr.reinhard import log_mean, order_statistic
 
-MIDDLE_KEY = 0.5
-"""Key of a picture without contrast, for which the formula is 0/0."""
+MAX_OUTPUT = 5000.0  # what white becomes in cd/m2; detail and saturated colours can exceed it
+MIDDLE_KEY = 0.5  # of a picture without contrast, for which the formula is 0/0
 
 
-def exponent(luminance: np.ndarray, *, multilinear: bool = True, delta: float = DELTA) -> float:
+def exponent(luminance: np.ndarray, *, multilinear: bool = True) -> float:
     """Exponent of the expansion, from statistics of the linear luminance in [0, 1], of any shape.
 
     With the geometric mean M, the key ``k = (ln M - ln Lmin) / (ln Lmax - ln Lmin)`` and p, the
@@ -28,8 +28,8 @@ def exponent(luminance: np.ndarray, *, multilinear: bool = True, delta: float = 
     order statistic of the luminances above 0, Lmax the 99 % one of all.
     """
     luminance = np.asarray(luminance, dtype=np.float64).ravel()
-    mean = np.log(log_mean(luminance, delta))
-    low, high = _order_statistic(luminance[luminance > 0], 0.01), _order_statistic(luminance, 0.99)
+    mean = np.log(log_mean(luminance))
+    low, high = order_statistic(luminance[luminance > 0], 0.01), order_statistic(luminance, 0.99)
     key = MIDDLE_KEY
     if high > low:
         key = (mean - np.log(low)) / (np.log(high) - np.log(low))
@@ -39,41 +39,25 @@ def exponent(luminance: np.ndarray, *, multilinear: bool = True, delta: float = 
     return float(2.4379 + 0.2319 * mean - 1.1228 * key + 0.0085 * overexposed)
 
 
-def _order_statistic(values: np.ndarray, share: float) -> float:
-    """Element ``round(n share)``, counted from 1, of the ascending values; 0 if there is none."""
-    rank = max(int(np.floor(values.size * share + 0.5)), 1) - 1
-    return float(np.partition(values, rank)[rank]) if values.size else 0.0
-
-
-def expand(
-    ldr: np.ndarray,
-    *,
-    max_output: float = 5000.0,
-    noise_removal: bool = True,
-    multilinear: bool = True,
-    delta: float = DELTA,
-) -> np.ndarray:
-    """Expand a photo: ``max_output * L^exponent`` of the linearised luminance L.
+def expand(ldr: np.ndarray, *, noise_removal: bool = True, multilinear: bool = True) -> np.ndarray:
+    """Expand a photo: ``MAX_OUTPUT * L^exponent`` of the linearised luminance L.
 
     Args:
         ldr: uint8, or float in [0, 1], (H, W, 3), display-encoded RGB.
-        max_output: What white becomes in cd/m2, positive; detail and saturated colours can exceed it.
         noise_removal: Raise only the bilaterally smoothed base to the power; detail keeps its contrast.
         multilinear: True: the regression of 2017; False: of 2009. See `exponent`.
-        delta: Offset in the geometric mean, positive.
 
     Returns:
         float32 (H, W, 3), linear RGB in cd/m2; black stays 0. It warns of an exponent up to 0.
 
     Raises:
-        ReplicationError: Not a picture, or an option is not positive.
+        ReplicationError: Not a picture.
     """
-    check_positive(max_output=max_output, delta=delta)
     linear, luminance = linearise(ldr)
     low, high = float(luminance.min()), float(luminance.max())
     if not high:
         return np.zeros(linear.shape, dtype=np.float32)
-    power = exponent(luminance, multilinear=multilinear, delta=delta)
+    power = exponent(luminance, multilinear=multilinear)
     if power <= 0:
         message = f"Masia's exponent is {power:.3g}: bright and dark tones change places."
         warnings.warn(message, stacklevel=2)
@@ -83,4 +67,4 @@ def expand(
         base = bilateral_grid(luminance, luminance, value_range=(low, high), **widths)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         detail = np.divide(luminance, base, out=np.zeros_like(base), where=base > 0)
-        return recolour(linear, luminance, max_output * detail * base**power)
+        return recolour(linear, luminance, MAX_OUTPUT * detail * base**power)

@@ -52,11 +52,10 @@ class Report:
         return {*self.found.values()} == {"right"}
 
     def __str__(self) -> str:
-        paths = {state: [] for state in ("right", "missing", "differing")}
-        for path, state in self.found.items():
-            paths[state].append(path)
-        line = f"{self.dataset} in {self.folder}: {len(paths.pop('right'))} files right"
-        line += "".join(f", {len(p)} {state} (first: {p[0]})" for state, p in paths.items() if p)
+        line = f"{self.dataset} in {self.folder}: {[*self.found.values()].count('right')} files right"
+        for state in ("missing", "differing"):
+            if paths := [path for path, found in self.found.items() if found == state]:
+                line += f", {len(paths)} {state} (first: {paths[0]})"
         return line + self.note
 
 
@@ -67,7 +66,7 @@ def fetch(dataset: str, *, source_dir: Folder = None, root: Folder = None, check
         dataset: One of `stacks.DATASETS`.
         source_dir: Folder to take the files from, not the network: for mini with NAME_1k.hdr or the
             viser wheel, for openstacks laid out as openstacks.csv, for vds with the authors' trees.
-        root: Folder that holds the data sets; None is `files.data_root()`.
+        root: As in `stacks.load_stacks`.
         check: Only verify; list on standard error every file that is missing or differs.
 
     Raises:
@@ -106,8 +105,7 @@ def verify(dataset: str, *, root: Folder = None) -> Report:
 def _mini_rows(folder: Path) -> tuple[list[Row], str]:
     """Rows of mini's files with the hashes of its own build, and a note if the reference has others."""
     if not (folder / "frames.csv").is_file():
-        hint = stacks.fetch_hint("mini")
-        raise ReplicationError(f"The data set mini is not in {folder}: {hint}.")
+        raise ReplicationError(f"The data set mini is not in {folder}: {stacks.fetch_hint('mini')}.")
     panoramas, rows, note = _panoramas(), stacks.manifest("mini"), ""
     built = stacks.read_csv(folder / "frames.csv", *_FRAME)
     reference = {row["path"]: row["pixel_sha256"] for row in rows}
@@ -172,8 +170,7 @@ def _bring_frame(row: Row, source: Path | None, folder: Path) -> str:
     if state == "right" or source:
         return state
     with TemporaryDirectory() as temporary:
-        tiff = download(row["url"], row["source_sha256"], Path(temporary, "frame.tif"))
-        pixels = io.read_image(tiff)
+        pixels = io.read_image(download(row["url"], row["source_sha256"], Path(temporary, "frame.tif")))
     if sha256_array(pixels) != row["pixel_sha256"]:
         raise ReplicationError(f"{row['url']} has other pixels than {row['path']} should have.")
     with atomic_path(folder / row["path"]) as temporary:
@@ -256,9 +253,8 @@ def _get_panoramas(rows: list[Row], folder: Path, source: Path | None) -> None:
 def _download_wheel(folder: str) -> None:
     """Download the viser wheel with pip into a folder and verify it."""
     print(f"Downloading the wheel of {VISER} (29 MB) with pip", file=sys.stderr)
-    options = "--quiet --disable-pip-version-check --retries=2 --timeout=20 --no-deps"
-    options += " --only-binary=:all: --dest"
-    command = [sys.executable, "-m", "pip", "download", *options.split(), folder, VISER]
+    options = "--quiet --disable-pip-version-check --retries=2 --timeout=20 --no-deps --only-binary=:all:"
+    command = [sys.executable, "-m", "pip", "download", *options.split(), "--dest", folder, VISER]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not (wheels := list(Path(folder).glob("viser-*.whl"))):
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,9 +56,9 @@ class ExposureStack:
         for label, image in names.items():
             check_photo(image, label)
         if self.radiance is not None:
-            names |= {(label := f"The radiance of {where}"): self.radiance}
+            names[f"The radiance of {where}"] = self.radiance
             if not np.isfinite(self.radiance).all():
-                raise ReplicationError(f"{label} has NaN or infinite values.")
+                raise ReplicationError(f"The radiance of {where} has NaN or infinite values.")
         for label, image in names.items():
             if image.shape != self.shape:
                 raise ReplicationError(f"{label} is {image.shape}, but EV +0 is {self.shape}.")
@@ -103,8 +103,8 @@ def folder_of(dataset: str, root: Folder = None) -> Path:
 
 def fetch_hint(dataset: str) -> str:
     """Command that fetches a data set, for error messages."""
-    special = {"hdrps": "openstacks", "empa": "openstacks", "vds": "vds --from DIR"}
-    return f"run `python -m replication fetch {special.get(dataset, dataset)}`"
+    name, source = folder_of(dataset).name, " --from DIR" if dataset == "vds" else ""
+    return f"run `python -m replication fetch {name}{source}`"
 
 
 def load_stacks(
@@ -121,13 +121,6 @@ def load_stacks(
     Raises:
         ReplicationError: The data set or one of its files is unknown, missing or damaged.
     """
-    return list(iter_stacks(dataset, split, scenes, root))
-
-
-def iter_stacks(
-    dataset: str, split: str | None = None, scenes: Iterable[str] | None = None, root: Folder = None
-) -> Iterator[ExposureStack]:
-    """Yield what `load_stacks` returns, so that only one stack is in memory."""
     if split not in (None, *SPLITS):
         raise ReplicationError(f"Unknown split {split!r}; there are {', '.join(SPLITS)}.")
     found = {scene[1]: scene for scene in _scenes(dataset, root) if split in (None, scene[2])}
@@ -136,7 +129,7 @@ def iter_stacks(
     if not wanted or wanted - set(found):
         what = f"is no scene {min(wanted - set(found))!r}" if wanted else "are no scenes"
         raise ReplicationError(f"There {what} in the {where}.")
-    yield from (load_scene(*scene) for name, scene in found.items() if name in wanted)
+    return [load_scene(*scene) for name, scene in found.items() if name in wanted]
 
 
 def has_split(dataset: str, split: str, root: Folder = None) -> bool:
@@ -186,19 +179,6 @@ def manifest(dataset: str) -> list[dict[str, str]]:
         raise ReplicationError(f"The data set {dataset!r} has no manifest.")
     rows = read_csv(MANIFESTS / "openstacks.csv", "dataset", "scene", "split", "ev", "path")
     return [row for row in rows if dataset in ("openstacks", row["dataset"])]
-
-
-def place_of(dataset: str, scene: str) -> str:
-    """Place of a scene: its name, without azimuth or number if the manifest has several such scenes.
-
-    Scenes of one place (lake-1 and lake-2, the views of one panorama) are not independent.
-    """
-    if dataset == "vds" or dataset not in DATASETS:
-        return scene
-    name = re.sub(r"(_az|-)?\d+$", "", scene)
-    same = re.compile(rf"{re.escape(name)}((_az|-)?\d+)?")
-    alike = {row["scene"] for row in manifest(dataset) if same.fullmatch(row["scene"])}
-    return name if scene in alike and len(alike) > 1 else scene
 
 
 def vds_scenes(folder: str | Path) -> list[tuple]:

@@ -24,35 +24,27 @@ Times = Sequence[float] | np.ndarray
 WEIGHTS = np.minimum(np.arange(256), 255 - np.arange(256)) / 127.5
 """Hat weight of each level, ``2 min(x, 1 - x)`` with ``x = level / 255``: 0 at 0 and 255."""
 
-MID_LEVEL = 127
-"""Level at which the responses of the three channels are made equal ("mid grey")."""
-
+SMOOTHNESS = 20.0  # weight of the second derivative of the response (lambda)
+MID_LEVEL = 127  # "mid grey", where the responses of the three channels are made equal
 _LOG_DELTA = np.log(1 / 65536)
 _BLOCK_PIXELS = 1 << 15
 
 
-def sample_grossberg(images: Frames, samples: int = 256) -> np.ndarray:
+def sample_grossberg(images: Frames) -> np.ndarray:
     """Find levels that belong together in all frames by matching their cumulative histograms.
 
     Row i holds, per frame and channel, the first level with a cumulative share of pixels nearest to
-    ``i / (samples - 1)``. Exposure keeps the order of the pixels, so no positions are needed.
+    ``i / 255``. Exposure keeps the order of the pixels, so no positions are needed.
 
     Args:
-        images: N frames, uint8 (H, W, 3) RGB, of the same scene.
-        samples: Number of rows, at least 2.
+        images: N frames, uint8 (H, W, 3) RGB, of the same scene; others are a ReplicationError.
 
     Returns:
-        int64 (samples, N, 3), levels 0 to 255.
-
-    Raises:
-        ReplicationError: Bad frames (see `images.check_frames`); too few samples.
+        int64 (256, N, 3), levels 0 to 255.
     """
-    images = check_frames(images)
-    if samples < 2:
-        raise ReplicationError(f"The response needs at least 2 samples, not {samples}.")
-    shares = np.linspace(0, 1, samples)[:, None]
-    levels = np.empty((samples, len(images), 3), dtype=np.int64)
-    for index, image in enumerate(map(np.ascontiguousarray, images)):
+    shares = np.linspace(0, 1, 256)[:, None]
+    levels = np.empty((256, len(images), 3), dtype=np.int64)
+    for index, image in enumerate(map(np.ascontiguousarray, check_frames(images))):
         for channel in range(3):
             histogram = cv2.calcHist([image], [channel], None, [256], [0, 256])
             cumulative = histogram.astype(np.float64).ravel().cumsum()
@@ -60,7 +52,7 @@ def sample_grossberg(images: Frames, samples: int = 256) -> np.ndarray:
     return levels
 
 
-def solve_response(samples: np.ndarray, log_times: Times, smoothness: float) -> np.ndarray:
+def solve_response(samples: np.ndarray, log_times: Times, smoothness: float = SMOOTHNESS) -> np.ndarray:
     """Solve the log response g of one channel by weighted least squares (1997, eq. 3).
 
     Minimises, over g and the log radiance ``ln E_i`` of every row,
@@ -75,18 +67,7 @@ def solve_response(samples: np.ndarray, log_times: Times, smoothness: float) -> 
 
     Returns:
         float64 (256,): ``g(z)``, the log exposure at level z, with ``g(128) = 0``.
-
-    Raises:
-        ReplicationError: Shapes that do not fit, levels outside 0 to 255, smoothness not positive.
     """
-    samples, log_times = np.asarray(samples), np.asarray(log_times, dtype=np.float64)
-    if samples.ndim != 2 or log_times.shape != samples.shape[1:]:
-        shapes = f"{samples.shape} and {log_times.shape}"
-        raise ReplicationError(f"The response needs samples (S, N) and N log times, not {shapes}.")
-    if samples.dtype.kind not in "iu" or samples.min() < 0 or samples.max() > 255:
-        raise ReplicationError("The samples of a response must be integer levels from 0 to 255.")
-    if not 0 < smoothness < np.inf:
-        raise ReplicationError(f"The smoothness must be positive, not {smoothness}.")
     rows, frames = samples.shape
     w = WEIGHTS[samples]
     norm = np.linalg.norm(w, axis=1, keepdims=True)
@@ -96,18 +77,13 @@ def solve_response(samples: np.ndarray, log_times: Times, smoothness: float) -> 
     for j in range(frames):
         data[np.arange(rows), :, samples[:, j]] += project[:, :, j] * w[:, j, None]
     target = np.einsum("rij,rj->ri", project, w * log_times)
-    curve, z = np.zeros((255, 256)), np.arange(1, 255)
-    curve[z - 1, z - 1] = curve[z - 1, z + 1] = smoothness * WEIGHTS[z]
-    curve[z - 1, z] = -2 * smoothness * WEIGHTS[z]
-    curve[254, 128] = 1
-    system = np.vstack([data.reshape(-1, 256), curve])
+    curve = smoothness * WEIGHTS[1:-1, None] * np.diff(np.eye(256), 2, axis=0)
+    system = np.vstack([data.reshape(-1, 256), curve, np.arange(256) == 128])
     right = np.concatenate([target.ravel(), np.zeros(255)])
     return np.linalg.lstsq(system, right, rcond=None)[0]
 
 
-def estimate_response(
-    images: Frames, exposure_times: Times, *, smoothness: float = 20.0, samples: int = 256
-) -> np.ndarray:
+def estimate_response(images: Frames, exposure_times: Times) -> np.ndarray:
     """Estimate the response of a camera's three channels.
 
     Each channel is solved by itself. Then the channels are made equal at level 127, by factors of
@@ -117,19 +93,18 @@ def estimate_response(
     Args:
         images: N frames, uint8 (H, W, 3) RGB, of the same scene, N at least 2.
         exposure_times: N positive times in any unit; ``2**EV`` for a stack of known EVs.
-        smoothness, samples: See `solve_response` and `sample_grossberg`.
 
     Returns:
         float64 (256, 3): natural logarithm of the relative exposure at each level, RGB.
 
     Raises:
-        ReplicationError: Bad frames, times or options; fewer than two different times.
+        ReplicationError: Bad frames or times; fewer than two different times.
     """
     images, times = _sorted_stack(images, exposure_times)
     if times[0] == times[-1]:
         raise ReplicationError("The response needs at least two different exposure times.")
-    levels = sample_grossberg(images, samples)
-    g = np.stack([solve_response(levels[..., c], np.log(times), smoothness) for c in range(3)], 1)
+    levels = sample_grossberg(images)
+    g = np.stack([solve_response(levels[..., c], np.log(times)) for c in range(3)], axis=1)
     return g - g[MID_LEVEL] + g[MID_LEVEL].mean() - g[:, 2].max()
 
 

@@ -27,7 +27,6 @@ from PIL import Image, ImageOps
 from replication.files import ReplicationError, atomic_path
 from replication.images import check_picture, check_radiance, to_uint8
 
-_RGBE_LIMIT = 2.0**127
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "L", "LA", "RGB", "RGBA", "RGBX"}
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -87,7 +86,7 @@ def write_hdr(path: str | Path, image: np.ndarray) -> None:
     """
     path = Path(path)
     suffix, image = _radiance_suffix(path), check_radiance(image)
-    if suffix == ".hdr" and image.max() >= _RGBE_LIMIT:
+    if suffix == ".hdr" and image.max() >= 2.0**127:
         raise ReplicationError(f"The radiance map is too bright for {path}: use .exr instead.")
     _write(path, image)
 

@@ -14,45 +14,40 @@ import numpy as np
 from replication.files import ReplicationError
 from replication.images import check_radiance, luminance
 
-DELTA = 1e-3
-"""Offset in the logarithm of the mean, in the unit of the radiance."""
-
+DELTA = 1e-3  # offset in the logarithm of the mean, in the unit of the radiance
 MIDDLE_KEY = 0.18
 _EPSILON = 1e-9
 
 
-def log_mean(luminance: np.ndarray, delta: float = DELTA) -> float:
-    """Geometric mean ``exp(mean(ln(L + delta)))`` of luminances of any shape (2002, eq. 1)."""
-    return float(np.exp(np.mean(np.log(np.asarray(luminance, dtype=np.float64) + delta))))
+def log_mean(luminance: np.ndarray) -> float:
+    """Geometric mean ``exp(mean(ln(L + DELTA)))`` of luminances of any shape (2002, eq. 1)."""
+    return float(np.exp(np.mean(np.log(np.asarray(luminance, dtype=np.float64) + DELTA))))
 
 
-def _log2_percentiles(luminance: np.ndarray) -> tuple[float, float]:
-    """Log2 of the 1 % and 99 % order statistics: element ``round(n p)``, counted from 1."""
-    values = np.asarray(luminance, dtype=np.float64).ravel()
-    ranks = [max(int(np.floor(values.size * p + 0.5)), 1) - 1 for p in (0.01, 0.99)]
-    low, high = np.partition(values, ranks)[ranks]
-    return float(np.log2(low + _EPSILON)), float(np.log2(high + _EPSILON))
+def order_statistic(values: np.ndarray, share: float) -> float:
+    """Element ``round(n share)``, counted from 1, of the n values in ascending order; 0 if n is 0."""
+    rank = max(int(np.floor(values.size * share + 0.5)), 1) - 1
+    return float(np.partition(values, rank, axis=None)[rank]) if values.size else 0.0
 
 
-def automatic_key(luminance: np.ndarray, delta: float = DELTA) -> float:
+def _log2_extremes(luminance: np.ndarray) -> np.ndarray:
+    luminance = np.asarray(luminance, dtype=np.float64)
+    return np.log2([order_statistic(luminance, share) + _EPSILON for share in (0.01, 0.99)])
+
+
+def automatic_key(luminance: np.ndarray) -> float:
     """Key of an image, from where its mean lies between its extremes (2003).
 
     ``0.18 * 4^e``, ``e = (2 log2 Lmean - log2 Lmin - log2 Lmax) / (log2 Lmax - log2 Lmin)``, with the
     1 % and 99 % order statistics as Lmin and Lmax. The key is 0.18 where the formula does not hold:
-    without contrast, or if `delta` lifts the mean of an almost black image above Lmax.
-
-    Args:
-        luminance: float array of any shape, not negative.
-        delta: Offset in the mean, see `log_mean`.
-
-    Returns:
-        The key, 0.045 to 0.72, without unit.
+    without contrast, or if DELTA lifts the mean of an almost black image above Lmax.
+    Luminances have any shape and are not negative; the key is 0.045 to 0.72, without unit.
     """
-    low, high = _log2_percentiles(luminance)
-    mean = float(np.log2(log_mean(luminance, delta) + _EPSILON))
+    low, high = _log2_extremes(luminance)
+    mean = np.log2(log_mean(luminance) + _EPSILON)
     if not (low < high and low <= mean <= high):
         return MIDDLE_KEY
-    return MIDDLE_KEY * 4.0 ** ((2 * mean - low - high) / (high - low))
+    return float(MIDDLE_KEY * 4.0 ** ((2 * mean - low - high) / (high - low)))
 
 
 def automatic_white(luminance: np.ndarray) -> float:
@@ -60,49 +55,41 @@ def automatic_white(luminance: np.ndarray) -> float:
 
     ``1.5 * 2^(log2 Lmax - log2 Lmin - 5)`` with Lmin and Lmax as in `automatic_key`.
     """
-    low, high = _log2_percentiles(luminance)
+    low, high = _log2_extremes(luminance)
     return float(1.5 * 2.0 ** (high - low - 5))
 
 
-def tone_map_linear(
-    hdr: np.ndarray, *, key: float | None = None, white: float | None = None, delta: float = DELTA
-) -> np.ndarray:
+def tone_map_linear(hdr: np.ndarray, *, key: float | None = None, white: float | None = None) -> np.ndarray:
     """Compress a radiance map; the result is linear and not clipped.
 
     With ``Ls = key L / log_mean(L)``, RGB is multiplied by ``Ld / L``, where
     ``Ld = Ls (1 + Ls / white^2) / (1 + Ls)`` (2002, eqs. 2 and 4).
 
     Args:
-        hdr: float (H, W, 3), linear RGB radiance, finite, not negative; `delta` assumes a mean near 1.
+        hdr: float (H, W, 3), linear RGB radiance, finite, not negative; DELTA assumes a mean near 1.
         key: What the geometric mean is mapped to; None: `automatic_key`.
         white: Scaled luminance that becomes 1, ``np.inf`` for none; None: `automatic_white`.
-        delta: Offset in the mean, see `log_mean`.
 
     Returns:
         float32 (H, W, 3), linear RGB, not negative; may exceed 1. Black stays 0.
 
     Raises:
-        ReplicationError: Not a radiance map; key, white or delta not positive.
+        ReplicationError: Not a radiance map; key or white not positive.
     """
     hdr = check_radiance(hdr)
-    if not all(value is None or value > 0 for value in (key, white, delta)):
-        raise ReplicationError(f"key, white, delta must be positive, not {key}, {white}, {delta}.")
+    if not all(value is None or value > 0 for value in (key, white)):
+        raise ReplicationError(f"key and white must be positive, not {key} and {white}.")
     bright = luminance(hdr)
-    key = automatic_key(bright, delta) if key is None else key
+    key = automatic_key(bright) if key is None else key
     white = automatic_white(bright) if white is None else white
-    scale = key / log_mean(bright, delta)
+    scale = key / log_mean(bright)
     scaled = scale * bright
     ratio = scale * (1 + scaled / white**2) / (1 + scaled)
     return hdr * ratio[..., None].astype(np.float32)
 
 
 def tone_map(
-    hdr: np.ndarray,
-    *,
-    key: float | None = None,
-    white: float | None = None,
-    delta: float = DELTA,
-    gamma: float = 2.2,
+    hdr: np.ndarray, *, key: float | None = None, white: float | None = None, gamma: float = 2.2
 ) -> np.ndarray:
     """Picture for a display: `tone_map_linear`, clipped to [0, 1], to the power of ``1/gamma``.
 
@@ -110,5 +97,5 @@ def tone_map(
     """
     if not gamma > 0:
         raise ReplicationError(f"The display gamma must be positive, not {gamma}.")
-    linear = np.clip(tone_map_linear(hdr, key=key, white=white, delta=delta), 0, 1)
+    linear = np.clip(tone_map_linear(hdr, key=key, white=white), 0, 1)
     return np.power(linear, np.float32(1 / gamma))
