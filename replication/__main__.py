@@ -16,9 +16,8 @@ import psutil
 from replication import __version__
 from replication.files import REFERENCE, RESULTS, ReplicationError, in_clone
 
-NO_RECIPE = "verb call parser clone ev recipe output jobs dataset device"
-"""What `train` takes beside options of its recipe, which are passed on where they are given."""
-
+NO_RECIPE = "verb call parser clone ev recipe output jobs dataset device"  # `train` has more than these
+PRECISIONS = ("float32", "tf32", "bfloat16", "auto")
 SAY = functools.partial(print, flush=True)
 
 
@@ -70,8 +69,8 @@ def _run(args: argparse.Namespace) -> None:
     from replication import runs
     from replication.report.documents import write_run_report
 
-    options = _options(args, "from_notebook jobs output device")
-    options |= {"parameters": runs.parse_parameters(args.parameter), "progress": SAY}
+    options = _options(args, "jobs output device") | {"progress": SAY}
+    options["parameters"] = runs.parse_parameters(args.parameter)
     output = runs.run(args.profile, args.notebook, **options)
     if report := write_run_report(output):
         print(f"Tables beside the paper's: {report}")
@@ -80,12 +79,10 @@ def _run(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from replication.evaluation import radiance
     from replication.evaluation.rows import read_rows
-    from replication.report.tables import as_text, table5_frame
+    from replication.report.tables import table5_text
 
     path = radiance.evaluate(args.dataset, args.output, **_options(args, "split weights jobs device"))
-    for name, rows in read_rows(path).groupby("dataset", sort=False):
-        print(f"{name}, mean ± σ\n{as_text(table5_frame(rows), together=3)}\n")
-    print(f"Protocol: {radiance.PROTOCOL}.\nRows in {path}.")
+    print(f"{table5_text(read_rows(path))}\n\nProtocol: {radiance.PROTOCOL}.\nRows in {path}.")
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -110,7 +107,7 @@ def _verify(args: argparse.Namespace) -> None:
     from replication import runs
     from replication.report import verify
 
-    options = {"output": RESULTS / "runs" / "verify", "device": args.device, "progress": SAY}
+    options = {"output": RESULTS / "runs/verify", "device": args.device, "progress": SAY}
     run = args.run or runs.run("quick", verify.NOTEBOOKS, **options)
     found = verify.verify(run, args.against or REFERENCE)
     print(found)
@@ -182,9 +179,9 @@ def parser() -> argparse.ArgumentParser:
     add("--norm", type=int, choices=(1, 2), help="of the pixel loss; the paper has 1")
     add("--tv-weight", type=float, help="the paper's lambda; default 0.001")
     add("--schedule", choices=("constant", "cosine"))
-    add("--frozen-norm", type=float, help="share of the steps after which statistics are fixed")
+    add("--frozen-norm", type=float, help="last share of the run, 0 to 1, that keeps running statistics")
     add("--flips", action="store_true", default=None)
-    add("--precision", choices=("float32", "tf32", "bfloat16"))
+    add("--precision", choices=PRECISIONS)
     add("--seed", type=int)
     add("--threads", type=_positive, help="CPU threads of torch")
     add("--compile", action="store_true", default=None, help="use torch.compile")
@@ -197,12 +194,11 @@ def parser() -> argparse.ArgumentParser:
     add("--jobs", type=_positive, default=1, help="processes that share the contenders")
     add("--contenders", nargs="+", help="some of them; all by default")
     add("--recipe", choices=("reference", "paper"), default="reference")
-    add("--precision", choices=("float32", "tf32", "bfloat16"), default="bfloat16")
+    add("--precision", choices=PRECISIONS, default="auto", help="default: auto")
 
     add = verb("run", _run, "execute notebooks", output="default: results/runs/PROFILE", clone=True)
     add("notebook", nargs="*", help="e.g. 06_ldr_stacks; none: all of the profile")
     add("--profile", default="quick", help="quick, open, full or paper")
-    add("--from-notebook", metavar="NOTEBOOK", help="resume there")
     add("--jobs", type=_positive, default=1, help="executions of one notebook at once")
     add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 

@@ -25,8 +25,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from replication.files import ROOT, ReplicationError, sha256_file
 from replication.provenance import usable_cores, utc_now
 
-KERNEL, INJECTED = "python3", "injected-parameters"
-"""The kernel that executes notebooks; the tag of the cell that papermill adds."""
+KERNEL, INJECTED = "python3", "injected-parameters"  # the latter is the tag of papermill's own cell
 
 
 def read_notebook(path: str | Path) -> nbformat.NotebookNode:

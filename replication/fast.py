@@ -115,7 +115,6 @@ class _Training(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """As :meth:`replication.model.SubNetwork.forward`."""
         network, hidden, outputs = self.network, x, []
         for block in network.features:
             hidden = _run(block, hidden)
@@ -128,10 +127,7 @@ class _Training(nn.Module):
 
 
 def for_training(network: nn.Module) -> nn.Module:
-    """A faster module with the parameters of a plain subnetwork; other modules as they are.
-
-    A normalisation in evaluation mode is folded into its convolution: the same values and gradients.
-    """
+    """A faster module with the parameters of a plain subnetwork; other modules as they are."""
     if isinstance(network, PerChannel):
         return PerChannel(for_training(network.network))
     return _Training(network) if isinstance(network, SubNetwork) else network
@@ -148,13 +144,13 @@ class _Inference(nn.Module):
         folded = [fuse_conv_bn_eval(block[0], block[1]) for block in blocks]
         self.features, (r1, r2, self.r3) = nn.ModuleList(folded[: len(DILATIONS)]), folded[-3:]
         self.r4, self.kernels = network.r4, network.kernels
-        self.slopes = [_slope(block[2]) for block in blocks]
+        below = network.r4.weight.new_tensor([[-1.0]])
+        self.slopes = [-block[2](below).item() for block in blocks]  # above 0, it is 1
         self.register_buffer("joined_weight", torch.cat([r1.weight, r2.weight]).flatten(1).t())
         self.register_buffer("joined_bias", torch.cat([r1.bias, r2.bias]))
         self.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Infer the neighbouring exposure of one image, not clamped."""
         height, width = x.shape[-2:]
         joined = self.joined_bias.expand(height * width, -1).clone()
         hidden = x.contiguous(memory_format=torch.channels_last)
@@ -169,13 +165,6 @@ class _Inference(nn.Module):
         )
         two = F.leaky_relu_(self.r3(two), self.slopes[-1])
         return torch.tanh_(self.r4(torch.cat([one, two], 1))).add_(x)
-
-
-def _slope(activation: nn.Module) -> float:
-    """Slope on the negative side; on the positive side it is 1."""
-    if isinstance(activation, nn.PReLU):
-        return activation.weight.item()
-    return float(getattr(activation, "negative_slope", 0))
 
 
 def for_inference(network: nn.Module) -> nn.Module:

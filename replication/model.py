@@ -54,7 +54,7 @@ class SubNetwork(nn.Module):
     """Infers EV ``i ± 1`` from EV ``i`` (Section 4.2, Figure 4; r4 and the range: DEVIATIONS D3).
 
     Args:
-        activation: ``"prelu"`` (brighter), ``"mprelu"`` (darker), ``"relu"`` or ``"leaky_relu"``.
+        activation: One of :data:`ACTIVATIONS`; the paper's is that of :func:`activation_for`.
         channels: 3 for RGB at once, 1 for one channel at a time (DEVIATIONS D2).
         kernels: Kernels per layer; the paper has 32.
     """
@@ -103,13 +103,12 @@ def chain_evs(evs: Iterable[int]) -> tuple[int, ...]:
 
 
 class DeepChain(nn.Module):
-    """One subnetwork per EV; `activations`, EV -> name, override (Section 4.1, Figure 3)."""
+    """One subnetwork per EV (Section 4.1, Figure 3)."""
 
-    def __init__(self, evs: Iterable[int] = EVS, activations: dict[int, str] | None = None) -> None:
+    def __init__(self, evs: Iterable[int] = EVS) -> None:
         super().__init__()
         self.evs = chain_evs(evs)
-        names = {ev: activation_for(ev) for ev in self.evs} | (activations or {})
-        self.subnetworks = nn.ModuleDict({f"{ev:+d}": SubNetwork(names[ev]) for ev in self.evs})
+        self.subnetworks = nn.ModuleDict({f"{ev:+d}": SubNetwork(activation_for(ev)) for ev in self.evs})
 
     def __getitem__(self, ev: int) -> nn.Module:
         return self.subnetworks[f"{ev:+d}"]

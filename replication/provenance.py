@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from replication import __version__
-from replication.files import ROOT, write_json
+from replication.files import ROOT
 
 PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "scikit-image", "opencv-python", "Pillow", "OpenEXR"),
     *("matplotlib", "pytorch-msssim", "safetensors", "nbformat", "papermill"),
 )
-CODE = ("replication", "pyproject.toml", "constraints.txt")
-"""What decides a result; a changed text or result does not make the code dirty."""
+CODE = ("replication", "pyproject.toml", "constraints.txt")  # a changed text does not make it dirty
 
 
 def code_version() -> str:
@@ -42,11 +41,6 @@ def provenance(**extra: Any) -> dict[str, Any]:
     known = {one.name.lower().replace("_", "-"): one.version for one in distributions()}
     described["packages"] = {name: known.get(name.lower()) for name in PACKAGES}
     return extra | described
-
-
-def write_provenance(path: str | Path, **extra: Any) -> Path:
-    """Write `provenance(**extra)` as JSON to `path`, whole or not at all; return the path."""
-    return write_json(path, provenance(**extra))
 
 
 def usable_cores() -> int:

@@ -20,7 +20,7 @@ from replication import train as training
 from replication.data.patches import PatchSet
 from replication.data.stacks import dataset_hash, has_split, load_stacks
 from replication.evaluation.exposures import subnetwork_methods, subnetwork_psnr
-from replication.evaluation.rows import in_processes
+from replication.evaluation.rows import at_least_one, in_processes
 from replication.fast import choose_device
 from replication.files import ReplicationError, atomic_path, check_folder, sha256_file
 from replication.images import to_uint8
@@ -41,7 +41,6 @@ def train_subnetworks(
     activation: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-    label: str | None = None,
     compile: bool = False,
     **recipe,
 ) -> dict[int, Path]:
@@ -55,9 +54,7 @@ def train_subnetworks(
         inferred_from: Weights folder of the subnetworks that infer the input; by default it is the
             true image (Section 4.3 allows both; D7).
         activation: Instead of the paper's.
-        device: cpu, cuda or cuda:N, by default a GPU where there is one.
-        threads: Of the CPU.
-        label: Shown with the progress.
+        device: cpu, cuda or cuda:N, by default a GPU where there is one; `threads`, those of the CPU.
         compile: As in :func:`replication.train.train`.
         **recipe: Fields of :class:`replication.train.Recipe`.
     """
@@ -67,9 +64,7 @@ def train_subnetworks(
         raise ReplicationError("EV +0 is the photo itself; there is nothing to train.")
     if inferred_from and len(evs) > 1:
         raise ReplicationError("Training on inferred images takes one EV at a time.")
-    if threads is not None and threads < 1:
-        raise ReplicationError(f"The number of threads must be positive, not {threads}.")
-    torch.set_num_threads(threads or torch.get_num_threads())
+    torch.set_num_threads(at_least_one(threads or torch.get_num_threads(), "threads"))
     written = {ev: weights_path(ev, check_folder(output)) for ev in evs}
     with training.joined_processes(choose_device(device)) as device:
         plan, before = plan.on(device), range(1, evs[0]) if evs[0] > 0 else range(-1, evs[0], -1)
@@ -100,7 +95,7 @@ def train_subnetworks(
                 load_weights(networks[ev], weights_path(ev, init), ev)
         facts |= {"dataset_hash": dataset_hash(stacks), "patches_in_data": len(patches)}
         kept = facts | {f"EV {ev:+d}": own[ev] for ev in evs}
-        options = {"label": label or " ".join(f"EV {ev:+d}" for ev in evs), "compile": compile}
+        options = {"label": " ".join(f"EV {ev:+d}" for ev in evs), "compile": compile}
         final = training.train(networks, patches, plan, output, facts=kept, **options)
         rank, processes = training.process()
         if rank == 0:
@@ -125,8 +120,8 @@ def _validation(network: SubNetwork, ev: int, dataset: str, training: list) -> d
     stacks = load_stacks(dataset, split="val")
     psnr = subnetwork_psnr(stacks, ev, subnetwork_methods(network, ev, training))
     if psnr["deep_chain"] < psnr["identity"]:
-        worse = f"{psnr['deep_chain']} dB, the unchanged image {psnr['identity']} dB"
-        print(f"warning: on the validation scenes, EV {ev:+d} has {worse}.", file=sys.stderr)
+        both = f"{psnr['deep_chain']} dB, the unchanged image {psnr['identity']} dB"
+        print(f"warning: on the validation scenes, EV {ev:+d} has {both}.", file=sys.stderr)
     return {"input": "true image before", "scenes": len(stacks), "psnr_db": psnr}
 
 
@@ -140,9 +135,8 @@ def run_recipe(
             (several EVs in a list are trained as a chain), ``inputs``, true or inferred (by the
             subnetworks before), and keys of :class:`Recipe`. It starts from the stage before, if it can.
         output: Folder for the weights and one folder per stage.
-        dataset: Instead of the file's.
+        dataset: Instead of the file's; `device`, as in :func:`train_subnetworks`.
         jobs: Processes that share the lists of a stage, each on its own GPU where there are several.
-        device: As in :func:`train_subnetworks`.
     """
     named, stages = _read_recipe(path)
     newest, before = {}, None
@@ -153,8 +147,8 @@ def run_recipe(
             options |= {"dataset": dataset or named, "device": device}
             options["init"] = before if newest.keys() >= set(evs) else None
             options["inferred_from"] = before if inferred else None
-            place = folder / "".join(f"ev{ev:+d}" for ev in evs)
-            tasks.append(functools.partial(train_subnetworks, evs, place, **options))
+            into = folder / "".join(f"ev{ev:+d}" for ev in evs)
+            tasks.append(functools.partial(train_subnetworks, evs, into, **options))
         for _, done in in_processes(operator.call, tasks, jobs, f"stage {number}", "list", device):
             newest |= done
         before = folder

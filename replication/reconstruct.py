@@ -140,8 +140,6 @@ def convert(photos: Sequence[str | Path], output: str | Path, *, weights=None, *
             ``NAME_tonemapped.png`` (Reinhard 2002) and ``NAME_stack/ev-3.png`` … ``ev+3.png``.
         weights: As in :func:`load_chain`, `options` as in :func:`infer_exposure`.
     """
-    if not str(output):
-        raise ReplicationError("The name of the output folder is empty.")
     output, photos = check_folder(output), [Path(photo) for photo in photos] or [None]
     names = [photo.stem if photo else BUILT_IN_PHOTO for photo in photos]
     if twice := [name for name in names if names.count(name) > 1]:

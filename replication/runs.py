@@ -18,8 +18,9 @@ import ast
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +104,15 @@ def plan(
         profile: From `load_profile`.
         notebooks: Only these notebooks, in the profile's order; all by default.
         parameters: For every notebook that has such a parameter, instead of the profile's (a matrix too).
-        device: For every notebook that has a parameter `device`.
-        notebook_folder: Where the notebooks are.
+        device: The parameter `device` of those that have one; `notebook_folder`, where all are.
 
     Raises:
         ReplicationError: Unknown notebook or parameter, or a value of another type than the default.
     """
     given, listed, tasks, used = dict(parameters or {}), profile["notebooks"], [], set()
-    wanted = list(listed if notebooks is None else notebooks)
+    wanted, known = list(listed if notebooks is None else notebooks), ", ".join(listed)
     if unknown := [name for name in wanted if name not in listed]:
-        what = f"no notebook {unknown[0]!r}; it runs: {', '.join(listed)}"
-        raise ReplicationError(f"{profile['name']} has {what}.")
+        raise ReplicationError(f"{profile['name']} has no notebook {unknown[0]!r}; it runs: {known}.")
     general = {"dataset": profile["dataset"]} | ({"device": device} if device else {})
     for notebook in (name for name in listed if name in wanted):
         path, entry = Path(notebook_folder) / f"{notebook}.ipynb", listed[notebook]
@@ -153,7 +152,6 @@ def run(
     profile: str = "quick",
     notebooks: Iterable[str] | None = None,
     *,
-    from_notebook: str | None = None,
     jobs: int = 1,
     output: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -166,7 +164,6 @@ def run(
     Args:
         profile: Name of a profile; `parameters`, `device` and `notebook_folder` as in `plan`.
         notebooks: Only these notebooks; the results of the others in the run's folder stay.
-        from_notebook: Resume: keep the results of the notebooks before this one, which must be there.
         jobs: Executions of one notebook's matrix at once; they share the cores and get a GPU each.
         output: The run's folder, `results/runs/PROFILE` by default.
         progress: Called with one line per execution.
@@ -180,17 +177,17 @@ def run(
     started, folder = time.perf_counter(), Path(notebook_folder).resolve()
     settings, given = load_profile(profile, folder=folder / "profiles"), dict(parameters or {})
     choose_device(device)
-    wanted = [*(notebooks or settings["notebooks"]), *filter(None, [from_notebook])]
-    tasks = plan(settings, wanted, parameters=given, device=device, notebook_folder=folder)
-    first = [task.notebook for task in tasks].index(from_notebook) if from_notebook else 0
-    before, tasks = tasks[:first], tasks[first:]
+    tasks = plan(settings, notebooks or None, parameters=given, device=device, notebook_folder=folder)
     output = Path(output or RESULTS / "runs" / profile).resolve()
-    done = _kept(output, settings, before, {task.notebook for task in tasks})
+    again = {task.notebook for task in tasks}
+    done = _kept(output / "provenance.json", profile, settings["notebooks"].keys() - again)
     dataset, environment = given.get("dataset", settings["dataset"]), provenance()
     record = {"profile": profile, "description": settings["description"], "dataset": dataset}
     record |= {"profile_sha256": settings["sha256"], "environment": environment, "notebooks": done}
-    record["weights_hash"] = chain_hash(load_chain(), WEIGHTS)
-    record["data_hashes"] = _data_hashes(dataset)
+    record |= {"weights_hash": chain_hash(load_chain(), WEIGHTS), "data_hashes": {}}
+    with suppress(ReplicationError):  # without the data set, a notebook that needs it will say so
+        groups = itertools.groupby(load_stacks(dataset), attrgetter("dataset"))
+        record["data_hashes"] = {name: dataset_hash(stacks) for name, stacks in groups}
 
     def note(line: str, **more: Any) -> None:
         record.update(more, seconds=round(time.perf_counter() - started, 1))
@@ -198,13 +195,12 @@ def run(
         progress(line)
 
     with files.locked(output):
-        note(f"{len(tasks)} notebooks into {output}")
+        note(f"{len(tasks)} executions into {output}")
         for task, suffix in itertools.product(tasks, (".ipynb", ".failed.ipynb")):
             (output / f"{task.name}{suffix}").unlink(missing_ok=True)
         recipe, weights = settings["recipe"], output / "weights"
         if recipe and any(task.parameters.get("weights") == "run" for task in tasks):
-            options = {"dataset": given.get("dataset"), "jobs": jobs, "device": device}
-            made = run_recipe(recipe, weights, **options)
+            made = run_recipe(recipe, weights, dataset=given.get("dataset"), jobs=jobs, device=device)
             hashes = {f"{ev:+d}": sha256_file(path) for ev, path in made.items()}
             note(f"{weights}", recipe={"sha256": sha256_file(recipe), "weights": hashes})
         for _, group in itertools.groupby(tasks, key=lambda task: task.notebook):
@@ -214,32 +210,16 @@ def run(
     return output
 
 
-def _kept(output: Path, settings: dict, before: list[Task], again: set[str]) -> dict[str, dict]:
-    """Entries of an earlier record, without those of `again`; they must fit the tasks `before`."""
-    path, done, known = output / "provenance.json", {}, settings["name"]
+def _kept(path: Path, profile: str, stay: Set[str]) -> dict[str, dict]:
+    """Entries of an earlier record of the profile, if there is one, of the notebooks that `stay`."""
+    if not path.exists():
+        return {}
     try:
-        if path.exists():
-            record = json.loads(path.read_text(encoding="utf-8"))
-            done, known = record["notebooks"], record["profile"]
-        facts = {n: (e["notebook"], e["parameters"], list(e["produced"])) for n, e in done.items()}
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known, done = record["profile"], record["notebooks"].items()
+        kept = {name: entry for name, entry in done if entry["notebook"] in stay}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ReplicationError(f"{path} is damaged; delete it and run anew.") from error
-    if known != settings["name"]:
-        raise ReplicationError(f"{output} holds a run of the profile {known!r}; choose another.")
-    for task in before:
-        _, parameters, produced = facts.get(task.name, ("", None, []))
-        lost = [name for name in (f"{task.name}.ipynb", *produced) if not (output / name).is_file()]
-        if lost or parameters != task.parameters:
-            what = f"has not been run there with {task.parameters}, or has lost {lost}"
-            raise ReplicationError(f"Cannot resume in {output}: {task.name} {what}.")
-    stay = settings["notebooks"].keys() - again
-    return {name: entry for name, entry in done.items() if entry["notebook"] in stay}
-
-
-def _data_hashes(dataset: str) -> dict[str, str]:
-    """Hashes of the pictures that a run reads, per data set; none where it is absent and not needed."""
-    by_name = {}
-    with suppress(ReplicationError):
-        for stack in load_stacks(dataset):
-            by_name.setdefault(stack.dataset, []).append(stack)
-    return {name: dataset_hash(stacks) for name, stacks in sorted(by_name.items())}
+    if known != profile:
+        raise ReplicationError(f"{path.parent} holds a run of the profile {known!r}; choose another.")
+    return kept

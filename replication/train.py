@@ -90,9 +90,8 @@ class Recipe:
     def of(cls, values: dict) -> Recipe:
         """Make a recipe from a mapping; ReplicationError lists the known keys for an unknown one."""
         known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ReplicationError(f"Unknown recipe key {key!r}; known are {', '.join(known)}.")
+        if unknown := [key for key in values if key not in known]:
+            raise ReplicationError(f"Unknown recipe key {unknown[0]!r}; known are {', '.join(known)}.")
         return cls(**values)
 
     def on(self, device: torch.device) -> Recipe:
@@ -131,9 +130,9 @@ def loss(inferred: Tensor, target: Tensor, tv_weight=TV_WEIGHT, norm=1) -> tuple
 def chain_losses(
     networks: dict[int, nn.Module], images: dict[int, Tensor], mode, tv_weight=TV_WEIGHT, norm=1
 ) -> Tensor:
-    """The three values of :func:`loss`, ``(3,)``, summed over the exposures in the order of the chain.
+    """The values of :func:`loss`, ``(3,)``, summed in the order of the chain; `mode` is the recipe's.
 
-    `images` are EV -> true patches ``(N, 3, H, W)`` in [0, 1], `mode` is as in :class:`Recipe`.
+    `images` are EV -> true patches ``(N, 3, H, W)`` in [0, 1].
     """
     inferred, parts = {}, []
     for ev, network in networks.items():
@@ -199,9 +198,7 @@ def joined_processes(device: torch.device) -> Iterator[torch.device]:
         raise ReplicationError(lost + str(error).strip().partition("\n")[0]) from error
 
 
-def _steps(
-    networks: dict[int, nn.Module], optimizer, patches: PatchSet, recipe: Recipe, first: int
-) -> Iterator[Tensor]:
+def _steps(networks: dict, optimizer, patches: PatchSet, recipe: Recipe, first: int) -> Iterator[Tensor]:
     """Take the steps from `first` on; yield the losses of each, ``(3,)``."""
     autocast = torch.autocast(patches.device.type, torch.bfloat16, recipe.precision == "bfloat16")
     live = recipe.steps - int(recipe.frozen_norm * recipe.steps)
@@ -234,14 +231,11 @@ def train(
     Args:
         networks: EV -> network, in the order of the chain; one entry trains one subnetwork.
         patches: Patches of every EV in use; their device is the device of the training.
-        recipe: What to do.
-        folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, ``final.safetensors``.
+        recipe: What to do; `label` is shown with the progress.
+        folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, the returned
+            ``final.safetensors``.
         facts: What else must agree to resume, such as the data (JSON values).
-        label: Shown with the progress.
         compile: Use ``torch.compile`` (it needs a C++ compiler).
-
-    Returns:
-        The final file.
 
     Raises:
         ReplicationError: The loss is not finite (the last good checkpoint stays), the folder is in use,
@@ -272,8 +266,7 @@ def train(
             quick = {ev: DistributedDataParallel(net, device_ids=ids) for ev, net in quick.items()}
         work = _steps(quick, optimizer, patches, recipe, start)
         wait = 0.1 if os.isatty(2) and not os.environ.get("TQDM_DISABLE") else 300
-        times = {"mininterval": wait, "delay": wait}
-        bar = tqdm(work, label, steps, initial=start, disable=rank > 0, **times)
+        bar = tqdm(work, label, steps, initial=start, disable=rank > 0, mininterval=wait, delay=wait)
         sums, logged = torch.zeros(3, device=device), start  # since the last line of the log
         log_time = save_time = time.time()
         for step, losses in enumerate(bar, start + 1):

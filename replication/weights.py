@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,8 +18,7 @@ from replication.files import REFERENCE, SHIPPED, ReplicationError, atomic_path,
 from replication.model import DeepChain
 
 WEIGHTS = SHIPPED / "weights"
-FAITHFUL = REFERENCE / "weights_faithful"
-"""By the paper's own recipe, as far as it was run (DEVIATIONS D7); in a clone only."""
+FAITHFUL = REFERENCE / "weights_faithful"  # by the paper's own recipe (D7); in a clone only
 
 
 def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
@@ -27,11 +27,7 @@ def weights_path(ev: int, folder: str | Path = WEIGHTS) -> Path:
 
 
 def weights_folder(name: str, run: str | Path) -> Path:
-    """Folder that a notebook's parameter `weights` names.
-
-    ``"reference"`` is :data:`WEIGHTS`, ``"faithful"`` :data:`FAITHFUL`, ``"run"`` what the run in the
-    folder `run` has trained; anything else is a path.
-    """
+    """Folder of a notebook's parameter `weights`: a name below (``"run"``: of the run `run`), or a path."""
     known = {"reference": WEIGHTS, "faithful": FAITHFUL, "run": Path(run) / "weights"}
     return known.get(name, Path(name))
 
@@ -45,44 +41,29 @@ def save_weights(network: nn.Module, path: str | Path, metadata: dict[str, objec
 
 
 def load_weights(network: nn.Module, path: str | Path, ev: int | None = None) -> dict[str, object]:
-    """Load what :func:`save_weights` saved into `network` and return the metadata.
+    """Load a safetensors file into a network of the same shape; gives the metadata.
 
-    Args:
-        network: Of the same shape.
-        path: A safetensors file.
-        ev: What the file must be for, if its metadata say so.
+    `ev` is what the file must be for, if its metadata say so.
 
     Raises:
         ReplicationError: The file is missing, unreadable, of another network, EV or activation, or
             holds NaN or infinite values.
     """
-    tensors, text = read_safetensors(path)
-    metadata = {key: _parsed(value) for key, value in text.items()}
-    expected = {"ev": ev, "activation": getattr(network, "activation", None)}
-    for key, value in expected.items():
+    tensors, metadata = read_safetensors(path)
+    for key, text in metadata.items():
+        with suppress(ValueError):  # metadata of another program, such as format: pt
+            metadata[key] = json.loads(text)
+    for key, value in {"ev": ev, "activation": getattr(network, "activation", None)}.items():
         if value is not None and metadata.get(key, value) != value:
             raise ReplicationError(f"{path} is for the {key} {metadata[key]}, not {value}.")
-    load_state(network, tensors, path)
-    return metadata
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:  # metadata of another program, such as format: pt
-        return text
-
-
-def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load a state; ReplicationError names the first tensor that does not fit or is not finite."""
-    expected = module.state_dict()
-    wrong = sorted(set(expected) ^ set(state))
-    if wrong := wrong or [key for key in expected if expected[key].shape != state[key].shape]:
-        raise ReplicationError(f"{source} does not fit the network: {wrong[0]!r} differs.")
-    for key, value in state.items():
+    shapes, found = ({k: v.shape for k, v in one.items()} for one in (network.state_dict(), tensors))
+    if wrong := sorted(key for key in shapes | found if shapes.get(key) != found.get(key)):
+        raise ReplicationError(f"{path} does not fit the network: {wrong[0]!r} differs.")
+    for key, value in tensors.items():
         if not value.isfinite().all():
-            raise ReplicationError(f"{source} holds NaN or infinite values in {key!r}.")
-    module.load_state_dict(state)
+            raise ReplicationError(f"{path} holds NaN or infinite values in {key!r}.")
+    network.load_state_dict(tensors)
+    return metadata
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -97,13 +78,10 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata; the same content gives the same bytes.
-
-    The library leaves the order of the header to chance, so the header is sorted here.
-    """
+    """Write tensors and metadata; the same content gives the same bytes."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     written = serialize(plain, metadata=metadata)
-    size = int.from_bytes(written[:8], "little")
+    size = int.from_bytes(written[:8], "little")  # of the header, in an order that is left to chance
     header = json.loads(written[8 : 8 + size])
     header = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the data start at a multiple of 8

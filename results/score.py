@@ -14,9 +14,9 @@ from replication import paper
 from replication.data.stacks import ExposureStack, dataset_hash, load_stacks
 from replication.evaluation import exposures, radiance
 from replication.evaluation.rows import read_rows, summarise, write_rows
-from replication.files import REFERENCE, RESULTS
+from replication.files import REFERENCE, RESULTS, write_json
 from replication.hdr import reinhard
-from replication.provenance import usable_cores, write_provenance
+from replication.provenance import provenance, usable_cores
 from replication.reconstruct import infer_stack, merge_stack
 from replication.report import documents, figures
 from replication.report.tables import DATASET_NAMES
@@ -50,8 +50,8 @@ def score(everything: list[ExposureStack], test: list[ExposureStack]) -> None:
     write_rows(TABLES / "scaling.csv", radiance.scaling_rows(test, photo[1:], jobs=jobs))
     names = dict.fromkeys(stack.dataset for stack in everything)
     hashes = {name: dataset_hash([s for s in everything if s.dataset == name]) for name in names}
-    path = REFERENCE / "provenance.json"
-    write_provenance(path, data_hashes=hashes, weights_hash=chain.weights_hash)
+    facts = provenance(data_hashes=hashes, weights_hash=chain.weights_hash)
+    write_json(REFERENCE / "provenance.json", facts)
 
 
 def draw(stack: ExposureStack, second: ExposureStack) -> None:

@@ -12,11 +12,6 @@ from replication.files import ReplicationError
 from replication.paper import PATCH_SIZE, PATCH_STRIDE
 
 
-def patch_count(height: int, width: int, size: int = PATCH_SIZE, stride: int = PATCH_STRIDE) -> int:
-    """Number of size×size patches at the given stride that fit into a height×width image."""
-    return len(range(0, height - size + 1, stride)) * len(range(0, width - size + 1, stride))
-
-
 class PatchSet:
     """Patches of several exposures of several scenes; ReplicationError where they do not fit together.
 

@@ -92,7 +92,7 @@ the chain or of the paper. ``table3``: EV -1 to -3. ``sensitivity``: EV -1 and -
 def run_study(
     study: str, folder: str | Path, *, dataset: str = "mini", patches: int = 6000, seeds: int = 3,
     jobs: int = 1, contenders: Sequence[str] | None = None, recipe: str = "reference",
-    precision: str = "bfloat16", device: str | None = None,
+    precision: str = "auto", device: str | None = None,
 ) -> Path:  # fmt: skip
     """Train and score the contenders of a study; called again, it goes on where it was stopped.
 
@@ -104,7 +104,7 @@ def run_study(
         dataset: Its split "train" is trained on, its split "test" is scored.
         patches: Patches that each network of a chain sees; others see three times as many.
         seeds, jobs: Runs per contender, with seeds 0, 1, …, on the same patches; processes.
-        precision: As in :class:`replication.train.Recipe`; bfloat16 is slow on many processors.
+        precision: As in :class:`replication.train.Recipe`.
         device: Where networks are trained and run; by default a GPU where there is one.
 
     Returns:
@@ -121,7 +121,8 @@ def run_study(
         if name not in names:
             raise ReplicationError(f"Unknown {what} {name!r}; known are {', '.join(names)}.")
     rows.at_least_one(jobs, "processes")
-    device, folder = str(choose_device(device)), Path(folder)
+    device, folder = choose_device(device), Path(folder)
+    precision, device = Recipe(precision=precision).on(device).precision, str(device)
     names = list(dict.fromkeys(contenders or known))
     for seed, name in itertools.product(range(rows.at_least_one(seeds, "seeds")), names):
         changes, into = dict(known[name].recipe), folder / study / f"{name}_seed{seed}"
