@@ -197,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     add("--jobs", type=_positive, default=1, help="processes that share the contenders")
     add("--contenders", nargs="+", help="some of them; all by default")
     add("--recipe", choices=("reference", "paper"), default="reference")
-    add("--precision", choices=("float32", "tf32", "bfloat16"), default="bfloat16")
+    add("--precision", choices=("auto", "float32", "tf32", "bfloat16"), default="auto")
 
     add = verb("run", _run, "execute notebooks", output="default: results/runs/PROFILE", clone=True)
     add("notebook", nargs="*", help="e.g. 06_ldr_stacks; none: all of the profile")
