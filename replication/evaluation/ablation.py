@@ -6,6 +6,7 @@ on the test scenes, each from the EV 0 image alone (DEVIATIONS D38).
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections import Counter
@@ -54,15 +55,9 @@ class Contender:
 
 
 _MPRELU = partial(SubNetwork, "mprelu")
-_CHANGES = {
-    "reference": {},
-    "tv_0": {"tv_weight": 0.0},
-    "tv_0.01": {"tv_weight": 0.01},
-    "chained": {"mode": "chained"},
-    "batch_1": {"batch_size": 1},
-    "batch_32": {"batch_size": 32},
-    "batch_statistics": {"frozen_norm": 0.0},
-}
+_CHANGES = {"reference": {}, "tv_0": {"tv_weight": 0.0}, "tv_0.01": {"tv_weight": 0.01}}
+_CHANGES |= {"chained": {"mode": "chained"}, "batch_1": {"batch_size": 1}, "batch_32": {"batch_size": 32}}
+_CHANGES["batch_statistics"] = {"frozen_norm": 0.0}
 STUDIES: dict[str, dict[str, Contender]] = {
     "table2": {
         "chain": Contender(SubNetwork, (1, 2, 3)),
@@ -122,14 +117,13 @@ def run_study(
             raise ReplicationError(f"Unknown {what} {name!r}; known are {', '.join(names)}.")
     rows.at_least_one(jobs, "processes")
     device, folder = choose_device(device), Path(folder)
-    precision, device = Recipe(precision=precision).on(device).precision, str(device)
+    common = RECIPES[recipe] | {"precision": Recipe.of({"precision": precision}).on(device).precision}
     names = list(dict.fromkeys(contenders or known))
     for seed, name in itertools.product(range(rows.at_least_one(seeds, "seeds")), names):
         changes, into = dict(known[name].recipe), folder / study / f"{name}_seed{seed}"
-        own = {"patches": patches * known[name].share, "seed": seed, "precision": precision}
-        plan = Recipe.of(RECIPES[recipe] | own | changes)
+        plan = Recipe.of(common | {"patches": patches * known[name].share, "seed": seed} | changes)
         note = f"{plan.patches} patches per network, {recipe} recipe, changes {json.dumps(changes)}"
-        tasks.append(_Task(study, name, seed, dataset, into, plan, note, device))
+        tasks.append(_Task(study, name, seed, dataset, into, plan, note, str(device)))
     with locked(folder / study):
         done = rows.in_processes(_do, tasks, jobs, study, "run", device)
         curve = exposures.tone_curves(dataset)
@@ -138,9 +132,8 @@ def run_study(
         found = [pd.DataFrame(scored).assign(seed=0, recipe="none")]
         found += [part for _, part in sorted(done, key=itemgetter(0))]
         for what in ("logs", "activations"):
-            parts = pd.concat(pd.read_csv(task.folder / f"{what}.csv") for task in tasks)
-            with atomic_path(folder / f"{study}_{what}.csv") as temporary:
-                parts.to_csv(temporary, index=False, lineterminator="\n")
+            parts = [pd.read_csv(task.folder / f"{what}.csv") for task in tasks]
+            _write(folder / f"{study}_{what}.csv", pd.concat(parts))
         return rows.write_rows(folder / f"{study}.csv", pd.concat(found, ignore_index=True))
 
 
@@ -176,12 +169,15 @@ def _do(task: _Task) -> pd.DataFrame:
     if (kept := rows.kept_rows(path, expected)) is not None:
         return kept
     looks = [row for ev in networks for row in _look(task, ev, networks[ev], training[:3])]
-    logs = [_log(task, ev) for ev in networks]
-    for what, frame in (("activations", pd.DataFrame(looks)), ("logs", pd.concat(logs))):
-        with atomic_path(task.folder / f"{what}.csv") as temporary:
-            frame.round(6).to_csv(temporary, index=False, lineterminator="\n")
+    _write(task.folder / "activations.csv", pd.DataFrame(looks).round(6))
+    _write(task.folder / "logs.csv", pd.concat(_log(task, ev) for ev in networks).round(6))
     scored = exposures.exposure_rows(test, [method], task.study, evs)
     return rows.read_rows(rows.write_rows(path, [row | own for row in scored]))
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _scored(study: str, name: str) -> tuple[int, ...]:
@@ -245,7 +241,7 @@ def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]
 
     Section 5.2 says that PReLU damps negative residuals. But a residual is a sum of features with weights
     of either sign, so it can be negative where no feature is. `images` are batches (N, C, H, W), float32 in
-    [0, 1], on the network's device; it is run in evaluation mode.
+    [0, 1], on the network's device; a copy of it is run in evaluation mode.
 
     Returns:
         A row per block (``features.0`` … ``r3``): ``alpha``, the slope (0 for ReLU); ``negative``, share of
@@ -253,6 +249,7 @@ def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]
         ``negative_features``, the part of its negative sums that comes from negative features through
         positive weights, not from positive features through negative weights.
     """
+    network = copy.deepcopy(network).eval()  # it gets hooks
     blocks = dict(network.named_modules())
     blocks = {n: p for n, p in blocks.items() if isinstance(p, nn.Sequential) and len(p) == 3}
     below, total, sums = Counter(), Counter(), Counter()
@@ -268,17 +265,13 @@ def activation_rows(network: SubNetwork, images: Iterable[Tensor]) -> list[dict]
             features = (sign * inputs[0]).clamp(min=0).sum((0, 2, 3), dtype=torch.float64)
             sums[sign] += float(((-sign * weights).clamp(min=0) @ features).sum())
 
-    handles = [network.r4.register_forward_hook(last)]
+    network.r4.register_forward_hook(last)
     for name, part in blocks.items():
         hook = partial(lambda name, _, inputs: count(name, inputs[0]), name)
-        handles.append(part[2].register_forward_pre_hook(hook))
-    try:
-        with torch.no_grad(), full_precision():
-            for image in images:
-                network.eval()(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+        part[2].register_forward_pre_hook(hook)
+    with torch.no_grad(), full_precision():
+        for image in images:
+            network(image)
     found = []
     for name, part in blocks.items():
         slope = getattr(part[2], "weight", torch.tensor(getattr(part[2], "negative_slope", 0.0)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -48,25 +48,21 @@ def deep_chain(weights: str | Path | None = None, name: str = "deep_chain", **op
 def exposure_rows(
     stacks: Iterable[ExposureStack], methods: Iterable[Method], table: str = "table4", evs=EVS
 ) -> list[dict]:
-    """Score every method on every scene and exposure.
+    """Score every method on every scene and exposure: a row of :mod:`replication.evaluation.rows` for each.
 
     Args:
         stacks: Scenes with EV 0 and all of `evs`, at least 161 pixels wide and high (MS-SSIM).
         methods: They give {ev: image (H, W, 3) in 0..255}.
         table, evs: The table of the paper that the rows belong to; the exposures to compare.
-
-    Returns:
-        A row per scene, method and EV, with the columns of :mod:`replication.evaluation.rows`.
     """
     rows, pairs, version = [], list(product(stacks, methods)), code_version()
     run = lambda pair: pair[1].run(pair[0])  # noqa: E731
     for number, images in in_processes(run, pairs, 1, "comparing", "stack"):
-        stack, method = pairs[number]
         for ev in evs:
-            rows.append(exposure_row(stack, method, ev, table, version))
+            rows.append(exposure_row(*pairs[number], ev, table, version))
             for name in ("psnr", "ssim", "ms_ssim"):
-                measure = getattr(fidelity, name)
-                rows[-1][name] = measure(images[ev], stack.images[ev], data_range=255)
+                measure, truth = getattr(fidelity, name), pairs[number][0].images[ev]
+                rows[-1][name] = measure(images[ev], truth, data_range=255)
     return rows
 
 
@@ -97,15 +93,12 @@ def subnetwork_rows(
 
 
 def subnetwork_psnr(
-    stacks: Iterable[ExposureStack], ev: int, methods: Iterable[Method]
+    stacks: Sequence[ExposureStack], ev: int, methods: Iterable[Method]
 ) -> dict[str, float]:
     """Mean PSNR in dB of each method at EV `ev`, as in :func:`subnetwork_rows`; images of any size."""
-    stacks, means = list(stacks), {}
-    for method in methods:
-        pairs = [(method.run(stack)[ev], stack.images[ev]) for stack in stacks]
-        found = np.mean([fidelity.psnr(*pair, data_range=255) for pair in pairs])
-        means[method.name] = round(float(found), 3)
-    return means
+    psnr = partial(fidelity.psnr, data_range=255)
+    found = {m.name: [psnr(m.run(s)[ev], s.images[ev]) for s in stacks] for m in methods}
+    return {name: round(float(np.mean(values)), 3) for name, values in found.items()}
 
 
 def subnetwork_methods(
@@ -117,10 +110,7 @@ def subnetwork_methods(
     """
     before = previous_ev(ev)
     curves = tone_curve.fit((stack.images for stack in training), (ev,), source=before)
-
-    def infer(stack: ExposureStack) -> dict[int, np.ndarray]:
-        return {ev: to_uint8(infer_exposure(stack.images[before], network))}
-
+    infer = lambda stack: {ev: to_uint8(infer_exposure(stack.images[before], network))}  # noqa: E731
     return [
         Method("identity", lambda stack: {ev: stack.images[before]}),
         Method("tone_curve", lambda stack: tone_curve.infer_stack(stack.images[before], curves)),

@@ -176,8 +176,8 @@ def figure7(stack: ExposureStack, methods: Iterable[Method] | None = None) -> tu
         test = by_name[name].run(stack)
         pair = scale_pair(test, truth, ldr)
         _, seen, changes = scores(test, truth, ldr, pair=pair)
-        maps = seen.P_map, metrics.overlay(changes, pair[0]), seen.Q
-        results[name] = reinhard.tone_map(test), *maps
+        overlay = metrics.overlay(changes, pair[0])
+        results[name] = reinhard.tone_map(test), seen.P_map, overlay, seen.Q
     return ldr, reinhard.tone_map(truth), results
 
 
@@ -186,8 +186,7 @@ def comparison_rows(
 ) -> list[dict[str, Any]]:
     """Score every method on every scene with seven exposures; their merge is the truth (Table 5).
 
-    `folder` keeps the rows of each finished scene, which are used again if nothing has changed. `jobs` and
-    `device` are those of :func:`evaluate`, but one process by default.
+    `folder` keeps the rows of each finished scene, which are used again if nothing has changed.
     """
     return _each_scene(partial(_scene_rows, folder=folder), stacks, methods, jobs, device)
 
@@ -230,19 +229,14 @@ TEST_SCALES: dict[str, Callable] = {
     "99.9th percentile": partial(_by, partial(np.percentile, q=99.9)),
     "maximum": partial(_by, np.max),
 }
-"""What test and truth get in common. The first is the protocol's, as is the first of the peaks."""
-
 REFERENCE_PEAKS = (scaling.LUMINANCE, 100.0, 4000.0, 1.0)
-"""99.9th percentile of the truth, cd/m2; the last leaves images relative."""
+"""What test and truth get in common; 99.9th percentile of the truth, cd/m2. The protocol's come first."""
 
 
 def scaling_rows(
     stacks: Iterable[ExposureStack], methods: Iterable[Method], *, jobs=1, device=None
 ) -> list[dict[str, Any]]:
-    """Score methods (HDR-VDP-2, PU21-PSNR) under each rule for the test, then each peak of the truth.
-
-    As :func:`comparison_rows`; the key ``scaling`` of a row names the rule and the peak.
-    """
+    """Rows of HDR-VDP-2 and PU21-PSNR under each rule for the test, then each peak (key ``scaling``)."""
     return _each_scene(_scaled, stacks, methods, jobs, device)
 
 

@@ -125,9 +125,8 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 
 def _checked(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     """Check rows; return them typed, their columns in order, sorted by the keys."""
-    needed = [name for name in (*KEYS, *PROTOCOL) if name not in ("ev", "scaling", "seed")]
     unknown = ", ".join(str(name) for name in frame.columns if name not in ROW_COLUMNS)
-    missing = ", ".join(name for name in needed if name not in frame.columns)
+    missing = ", ".join(n for n in KEYS | PROTOCOL if n not in {*frame, "ev", "scaling", "seed"})
     for problem, found in {
         "there are no rows.": frame.empty,
         f"unknown column {unknown}; known are: {', '.join(ROW_COLUMNS)}.": unknown,
@@ -160,15 +159,13 @@ def _typed(cells: pd.Series, where: str | Path) -> pd.Series:
     return typed.astype("int64") if whole else typed
 
 
-def summarise(
-    rows: pd.DataFrame, by: Sequence[str] = _ORDER[:5], metrics: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Mean, σ (divisor n - 1) and number of the per-image values of `metrics` (all of the rows).
+def summarise(rows: pd.DataFrame, by: Sequence[str] = _ORDER[:5]) -> pd.DataFrame:
+    """Mean, σ (divisor n - 1) and number of the per-image values of each metric.
 
     Returns a row per group in order of appearance: the columns `by`; ``n``; ``METRIC_mean``, of decibels
     for a PSNR; ``METRIC_sigma``; ``n_METRIC`` for :data:`MAY_BE_EMPTY`. Other cells must be filled.
     """
-    metrics = list(metrics or [name for name in METRICS if name in rows.columns])
+    metrics = [name for name in METRICS if name in rows.columns]
     for name in (*by, *metrics):
         if name not in rows.columns or (name not in MAY_BE_EMPTY and rows[name].isna().any()):
             raise ReplicationError(f"The rows have no column {name}, or empty cells in it.")

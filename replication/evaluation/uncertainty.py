@@ -8,48 +8,31 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from replication.files import ReplicationError
 
 
-def mean_interval(
-    values: np.ndarray, groups: Sequence | None = None, *, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval of a mean (BCa, 9999 draws; Efron 1987, 10.1080/01621459.1987.10478410).
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Bootstrap interval of a mean (95 %, BCa, 9999 draws; Efron 1987, 10.1080/01621459.1987.10478410).
 
-    Args:
-        values: Float (N,), one per image; NaN (an image does not have this measure) is left out.
-        groups: N labels of images that depend on each other, such as views of one panorama. Whole
-            groups are drawn then, and group means are averaged with the group sizes as weights.
-        confidence, seed: Between 0 and 1; the same seed gives the same interval.
-
-    Returns:
-        Its two ends; NaN for infinite values and for fewer than two images (groups).
+    `values` (N,) are one per image, NaN where it does not have the measure. The same values give the same
+    interval: its two ends, NaN for infinite values and for fewer than two images.
     """
-    if not 0 < confidence < 1:
-        raise ReplicationError(f"The confidence must be between 0 and 1, not {confidence}.")
-    groups = range(len(values)) if groups is None else list(groups)
-    if len(groups) != len(values):
-        raise ReplicationError(f"{len(values)} values have {len(groups)} group labels.")
-    values = pd.Series(np.asarray(values, dtype=float), groups)
-    parts = values.dropna().groupby(level=0).agg(["sum", "count"])
-    means = parts["sum"] / parts["count"]
-    if len(means) < 2 or not np.isfinite(means).all():
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2 or not np.isfinite(values).all():
         return float("nan"), float("nan")
-    if means.nunique() == 1:
-        return float(means.iloc[0]), float(means.iloc[0])
-    mean = lambda total, size, axis: total.sum(axis) / size.sum(axis)  # noqa: E731
-    samples, rng = (parts["sum"].to_numpy(), parts["count"].to_numpy()), np.random.default_rng(seed)
-    found = stats.bootstrap(samples, mean, paired=True, confidence_level=confidence, rng=rng)
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(0))
     return tuple(map(float, found.confidence_interval))
 
 
-def seed_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean over training runs (N,) that differ in their seed; NaN for one run."""
+def seed_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of a mean over trainings (N,) that differ in their seed; NaN for one."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
@@ -88,8 +71,8 @@ def paired_differences(
 
 def holm(p: np.ndarray) -> np.ndarray:
     """P values (N,) adjusted for how many they are (Holm 1979); NaN stays and does not count."""
-    adjusted = np.array(p, dtype=float)
-    known = ~np.isnan(adjusted)
-    if known.any():
-        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
-    return adjusted
+    p = np.array(p, dtype=float)
+    order = np.argsort(p)[: np.sum(~np.isnan(p))]  # ascending; NaN come last
+    factors = np.arange(len(order), 0, -1)
+    p[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1)
+    return p

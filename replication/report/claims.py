@@ -36,17 +36,15 @@ def claims_frame() -> pd.DataFrame:
         link = f"[{notebook[:2]}](../notebooks/{notebook}.ipynb)"
         lines.append((claim, theirs, here, _brief(found), word, link))
     names = ["claim", "paper", "here", "in brief", "verdict", "notebook"]
-    frame = pd.DataFrame(lines, columns=names)
-    return frame.sort_values("notebook", kind="stable", ignore_index=True)
+    return pd.DataFrame(lines, columns=names).sort_values("notebook", kind="stable", ignore_index=True)
 
 
 def _brief(found: list[tuple[str, Judged]]) -> str:
     """The differences with their intervals, or the range of differences where these take much room."""
-    gaps = [evidence.partition(" over ")[0] for _, (_, evidence) in found]
-    every = "; ".join(f"{label}: {gap}" for (label, _), gap in zip(found, gaps, strict=True))
-    if len(every) <= 120:
+    gaps = [(label, evidence.partition(" over ")[0]) for label, (_, evidence) in found]
+    if len(every := "; ".join(map(": ".join, gaps))) <= 120:
         return every
-    ends = sorted((gap.partition(" [")[0] for gap in gaps), key=lambda gap: float(gap.split()[0]))
+    ends = sorted((gap.partition(" [")[0] for _, gap in gaps), key=lambda gap: float(gap.split()[0]))
     return f"{len(gaps)} differences from {ends[0]} to {ends[-1]}"
 
 
@@ -101,9 +99,10 @@ def chain_verdict(rows: pd.DataFrame) -> str:
 
 def judged(rows: pd.DataFrame, metric: str, training: str = "") -> dict[str, Judged]:
     """Verdicts on "the chain is better" than each of FAMILY, from rows of Table 4 or 5."""
+    facts = {"metric": metric, "training": training}
+    found = paired(rows, metric).itertuples()
     return {
-        other: verdict(d, (low, high), metric=metric, scenes=n, p=p, training=training)
-        for other, n, d, low, high, *_, p in paired(rows, metric).itertuples()
+        other: verdict(d, (low, high), scenes=n, p=p, **facts) for other, n, d, low, high, *_, p in found
     }
 
 
@@ -135,17 +134,13 @@ def reference_rows(name: str) -> pd.DataFrame:
     return read_rows(REFERENCE / folder / f"{name}.csv")
 
 
-def _real(name: str) -> pd.DataFrame:
-    return reference_rows(name)[lambda rows: rows["dataset"].isin(tables.REAL)]
-
-
 def _psnr(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     for name, part in rows.groupby("dataset"):
         yield name, part.pivot(index="scene", columns="ev", values="psnr")
 
 
 def _stacks():
-    falls, near, darker, rows = [], [], [], _real("table4")
+    falls, near, darker, rows = [], [], [], reference_rows("table4").query(_REAL)
     means = pd.Series({ev: scores["psnr"][0] for ev, scores in paper.TABLE4.items()})
     for name, psnr in _psnr(reference_rows("table1")):
         steps = (psnr[sign * n] - psnr[sign * (n + 1)] for sign in (1, -1) for n in (1, 2))
@@ -164,21 +159,19 @@ def _stacks():
     yield claim, f"by {means @ _SIDES:.1f} dB", darker, *last
 
 
+_REAL = "dataset in @tables.REAL"
 _SIDES = pd.Series({ev: (1 if ev > 0 else -1) / 3 for ev in paper.EVS})  # brighter minus darker
-# fmt: off
-_ABLATIONS = {
-    "The chain infers EV +3 better than the shallow network of [22] (Table 2)":
-        ("table2", "chain", "shallow", "04_chain_vs_shallow"),
-    "– because it is a chain: one network with as many parameters is worse":
-        ("table2", "chain", "single_deep", "04_chain_vs_shallow"),
-    "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)":
-        ("table3", "mprelu", "prelu", "05_mprelu_vs_prelu"),
-}
-# fmt: on
 
 
 def _ablations():
-    for claim, (study, method, other, notebook) in _ABLATIONS.items():
+    shallow = "The chain infers EV +3 better than the shallow network of [22] (Table 2)"
+    deep = "– because it is a chain: one network with as many parameters is worse"
+    prelu = "MPReLU infers EV -1, -2, -3 better than PReLU (Table 3)"
+    for claim, study, method, other, notebook in (
+        (shallow, "table2", "chain", "shallow", "04_chain_vs_shallow"),
+        (deep, "table2", "chain", "single_deep", "04_chain_vs_shallow"),
+        (prelu, "table3", "mprelu", "prelu", "05_mprelu_vs_prelu"),
+    ):
         logs = pd.read_csv(REFERENCE / "ablations" / f"{study}_logs.csv")
         found = list(_ablation_verdicts(reference_rows(study), method, other, logs))
         theirs = ", ".join(text for *_, text in found if text) or "not tested"
@@ -186,7 +179,7 @@ def _ablations():
 
 
 def _hdr_images():
-    rows, notebook = _real("table5"), "07_hdr_comparison"
+    rows, notebook = reference_rows("table5").query(_REAL), "07_hdr_comparison"
     note, label, rivals = training_text(rows), tables.METHOD_NAMES, tables.COMPETITORS
     for metric, claim in _TABLE5.items():
         found = [(name, judged(part, metric)) for name, part in rows.groupby("dataset")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -20,12 +21,10 @@ from replication.weights import WEIGHTS, chain_hash
 
 
 def update_block(path: str | Path, name: str, text: str, *, check: bool = False) -> bool:
-    """Replace what stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->`` in a file.
+    """Replace what stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``, and no byte beside it.
 
-    Everything else stays as it is, to the byte. Returns whether the file was changed.
-
-    Raises:
-        ReplicationError: The file has not exactly one such block, or (with `check`) it is out of date.
+    Returns whether the file was changed. ReplicationError: it has not exactly one such block, or (with
+    `check`) that is out of date.
     """
     path, start, end = Path(path), f"<!-- {name}:start -->", f"<!-- {name}:end -->"
     try:
@@ -49,11 +48,8 @@ def update_block(path: str | Path, name: str, text: str, *, check: bool = False)
 def update_tables(*, check: bool = False) -> None:
     """Regenerate the blocks of README.md, REPORT.md and MODEL_CARD.md from the rows.
 
-    Args:
-        check: Write nothing; compare the blocks with the rows and the rows with the shipped weights.
-
-    Raises:
-        ReplicationError: Rows are missing or, with `check`, something is out of date.
+    With `check` write nothing, but compare the blocks with the rows and the rows with the shipped weights;
+    ReplicationError says what is out of date.
     """
     if check and (sentence := stale_weights()):
         raise ReplicationError(sentence)
@@ -65,9 +61,8 @@ def stale_weights() -> str:
     """A sentence if the shipped weights are not those of the reference rows, else ""."""
     shipped = chain_hash(DeepChain(), WEIGHTS)
     for name in ("table4", "table5"):
-        rows = reference_rows(name)
-        scored = ", ".join(rows.loc[rows["method"] == "deep_chain", "weights_hash"].unique())
-        if scored != shipped:
+        rows = reference_rows(name).query("method == 'deep_chain'")
+        if (scored := ", ".join(rows["weights_hash"].unique())) != shipped:
             hashes = f"hash {shipped}, but {name}.csv was made with {scored}"
             return f"The shipped weights have the {hashes}; run results/score.py."
     return ""
@@ -79,7 +74,7 @@ def _blocks() -> dict[tuple[Path, str], str]:
     basic = table4[table4["method"].isin(("identity", "tone_curve", "deep_chain"))]
     brief = every.drop(columns="here").rename(columns={"in brief": "here"})
     brief["notebook"] = brief["notebook"].str.replace("(../", "(", regex=False)
-    hdrps = table5[table5["dataset"] == "hdrps"]
+    hdrps = table5.query("dataset == 'hdrps'")
     photo_only = hdrps[~hdrps["method"].isin([*tables.USES_TRUTH, "deep_chain_faithful"])]
     residuals = tables.residual_frame(pd.read_csv(REFERENCE / "ablations/table3_activations.csv"))
     sensitivity = tables.ablation_frame(reference_rows("sensitivity"), minus="reference")
@@ -136,12 +131,10 @@ def _section(name: str, rows: pd.DataFrame, logs: bool = False) -> str:
         method, *others = (one for one in _CONTENDERS[name] if one in set(rows["method"]))
         found = [claims.ablation_verdict(rows, method, other, losses) for other in others]
         frame, parts = tables.ablation_frame, [part for _, part in rows.groupby(rows["ev"].abs())]
-    texts = [
-        _parts(part, partial(frame, metric=metric), f", {METRIC_LABELS[metric]}")
-        for metric in ("psnr", "ssim", "ms_ssim")
-        for part in parts
-    ]
-    return "\n\n".join([_bullets(found), *texts])
+    texts = [_bullets(found)]
+    for metric, part in product(("psnr", "ssim", "ms_ssim"), parts):
+        texts.append(_parts(part, partial(frame, metric=metric), f", {METRIC_LABELS[metric]}"))
+    return "\n\n".join(texts)
 
 
 def _parts(rows: pd.DataFrame, frame: Callable[..., pd.DataFrame], more: str = "") -> str:

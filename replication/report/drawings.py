@@ -33,8 +33,8 @@ def problem_figure() -> Figure:
     left.plot(light, _levels(light, 0), color=COLOURS["deep_chain"], label="EV 0")
     known = light[_known(_levels(light, 0))]
     left.axvspan(known[0], known[-1], color=COLOURS["deep_chain"], alpha=0.12, lw=0)
-    for x, text in ((-12.8, "levels too\nfar apart"), (0.4, "clipped: nothing\nto map from")):
-        left.text(x, 150, text, fontsize=7)
+    left.text(-12.8, 150, "levels too\nfar apart", fontsize=7)
+    left.text(0.4, 150, "clipped: nothing\nto map from", fontsize=7)
     left.set(title="(a) the wider the range, the less is known", ylabel="pixel value")
     for ev, style in ((-3, "--"), (0, "-"), (3, ":")):
         right.plot(light, _levels(light, ev), style, color=_EV_COLOURS[ev], label=ev_label(ev))
@@ -53,10 +53,9 @@ def problem_figure() -> Figure:
 
 @PLOT
 def stack_range_figure() -> Figure:
-    """Figure 2, drawn: which luminances each exposure of the stack holds, and how it is inferred.
+    """Figure 2, drawn: which luminances each exposure of a camera of gamma 2.2 holds, by :func:`_known`.
 
-    A bar per exposure of a camera of gamma 2.2, from where its levels are a quarter of a stop apart to
-    the last below 255. Arrows are the subnetworks; each crosses one stop.
+    Arrows are the subnetworks; each crosses one stop.
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 2.5))
     light = np.linspace(-14, 5, 1901)
@@ -130,8 +129,7 @@ def subnetwork_figure(network: SubNetwork) -> Figure:
     _box(axes, end, 0, r4, _ORANGE, 1.0, 1.4)
     axes.text(end + 0.95, 0, "+", fontsize=12, ha="center", va="center")
     _box(axes, end + 1.9, 0, "image\nEV j", _GREY, 0.9)
-    low = -1.75
-    axes.plot([-step, -step, end + 0.95], [-0.34, low, low], color="black", linewidth=0.7)
+    axes.plot([-step, -step, end + 0.95], [-0.34, -1.75, -1.75], color="black", linewidth=0.7)
     for start, stop in (
         ((joined + 0.5, 0.25), (middle - 0.52, 0.75)),
         ((joined + 0.5, -0.25), (first - 0.52, -0.7)),
@@ -140,14 +138,13 @@ def subnetwork_figure(network: SubNetwork) -> Figure:
         ((second + 0.52, -0.7), (end - 0.52, -0.25)),
         ((end + 0.5, 0), (end + 0.8, 0)),
         ((end + 1.1, 0), (end + 1.42, 0)),
-        ((end + 0.95, low), (end + 0.95, -0.2)),
+        ((end + 0.95, -1.75), (end + 0.95, -0.2)),
     ):
         _arrow(axes, start, stop)
-    for y, text in (
-        (low + 0.12, "residual learning: the input is added"),
-        (2.1, f"every convolution but r4 is followed by batch normalisation and {activation}"),
-    ):
-        axes.text(0.5 * joined, y, text, fontsize=6.5, ha="center")
+    text = f"every convolution but r4 is followed by batch normalisation and {activation}"
+    axes.text(0.5 * joined, 2.1, text, fontsize=6.5, ha="center")
+    text = "residual learning: the input is added"
+    axes.text(0.5 * joined, -1.63, text, fontsize=6.5, ha="center")
     axes.set(xlim=(-2, end + 2.6), ylim=(-2, 2.4))
     axes.axis("off")
     return figure

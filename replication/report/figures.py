@@ -42,11 +42,10 @@ _DESCRIPTION, _COPYRIGHT = 0x010E, 0x8298  # EXIF tags
 
 
 def save_figure(figure: Figure, path: str | Path, *, pictures: str = "", dpi: int = 150) -> Path:
-    """Save a figure as PNG or JPEG with a note that says whose pictures it shows.
+    """Save a figure with a note that says whose pictures it shows, whole or not at all.
 
     Args:
-        figure: Any figure; `dpi` is its resolution.
-        path: ``*.png`` or ``*.jpg`` (quality 90); written whole or not at all.
+        figure, path: Any figure; ``*.png`` or ``*.jpg`` (quality 90), at a resolution of `dpi`.
         pictures: Source of its pictures, a key of SHOWABLE where they may be published; "" for none.
 
     Raises:
@@ -96,11 +95,10 @@ def stacks_figure(rows: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
 
 def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4) -> Figure:
     """Titled pictures of one size, uint8 or float in [0, 1] ``(H, W, 3)``, in lines of `columns`."""
-    titles, columns = list(pictures), min(columns, len(pictures))
-    starts = range(0, len(titles), columns)
-    lines = [("", [pictures[title] for title in titles[at : at + columns]]) for at in starts]
-    figure, grid = _grid(lines, titles, hspace=0.2)
-    for axes in grid.flat[len(titles) :]:
+    shown, columns = list(pictures.values()), min(columns, len(pictures))
+    lines = [("", shown[at : at + columns]) for at in range(0, len(shown), columns)]
+    figure, grid = _grid(lines, pictures, hspace=0.2)
+    for axes in grid.flat[len(shown) :]:
         axes.axis("off")
     return figure
 
@@ -108,10 +106,7 @@ def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4) -> Fig
 def difference_figure(
     truth: Mapping[int, np.ndarray], inferred: Mapping[str, Mapping[int, np.ndarray]], limit=64
 ) -> Figure:
-    """Figure 6 with its errors: the true stack, each method's stack, and its absolute difference.
-
-    Stacks are EV -> uint8 ``(H, W, 3)``; colours end at a difference of `limit` levels of 255.
-    """
+    """Figure 6: the true stack, each method's, and its absolute difference up to `limit` levels of 255."""
     evs = [ev for ev in sorted(truth) if ev != 0]
     lines: list[tuple[str, list]] = [("ground\ntruth", [truth[ev] for ev in evs])]
     style = {"cmap": "viridis", "vmin": 0, "vmax": limit}
@@ -124,10 +119,9 @@ def difference_figure(
 
 
 def gain_figure(scenes: Mapping[str, tuple[np.ndarray, np.ndarray]], limit: float = 12) -> Figure:
-    """Where the chain beats the tone curve: photos, and below them the gain of every pixel.
+    """Where the chain beats the tone curve: photos, and below them the gain of every pixel up to ±`limit`.
 
-    `scenes` is title -> EV 0, uint8 ``(H, W, 3)``, and the gain in levels of 255, ``(H, W)``
-    (`gain_map` of evaluation.exposures); colours end at ±`limit`.
+    `scenes` is title -> EV 0, uint8 ``(H, W, 3)``, and what `exposures.gain_map` gives for it, ``(H, W)``.
     """
     style = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
     photos, gains = zip(*scenes.values(), strict=True)
@@ -153,16 +147,10 @@ def overview_figure(stack: Mapping[int, np.ndarray], tone_mapped: np.ndarray) ->
     return figure
 
 
-def comparison_figure(
-    ldr: np.ndarray, truth: np.ndarray,
-    results: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, float]],
-) -> Figure:  # fmt: skip
+def comparison_figure(ldr: np.ndarray, truth: np.ndarray, results: Mapping[str, tuple]) -> Figure:
     """Figure 7: HDR images of one scene, and where an observer sees that they are not the true one.
 
-    Args:
-        ldr, truth: EV 0, uint8 ``(H, W, 3)``; the true HDR image, tone-mapped, float in [0, 1].
-        results: Method -> tone-mapped HDR image; HDR-VDP-2's `P_map` ``(H, W)`` in [0, 1]; DRIM's
-            overlay, uint8 ``(H, W, 3)``; Q.
+    The arguments are what :func:`replication.evaluation.radiance.figure7` returns.
     """
     style = {"cmap": "viridis", "vmin": 0, "vmax": 1}
     lines: list[tuple[str, list]] = [("", [ldr, truth, np.ones_like(truth)])]
@@ -172,29 +160,23 @@ def comparison_figure(
     figure, grid = _grid(lines, titles, hspace=0.14)
     for axes, (*_, q) in zip(grid[1:, 1], results.values(), strict=True):
         axes.text(0.02, 0.04, f"Q {q:.1f}", fontsize=7, transform=axes.transAxes, **_ON_PICTURE)
-    _comparison_key(grid[0, 2], grid[1, 1].images[0])
-    return figure
-
-
-def _comparison_key(axes: Axes, seen: Any) -> None:
-    axes.clear()
-    axes.axis("off")
+    key = grid[0, 2]
+    key.clear()
+    key.axis("off")
     names = {"only in the true image: lost": LOSS, "only in this image: amplified": AMPLIFICATION}
     names |= {"in both, with opposite signs": REVERSAL}
     patches = [Rectangle((0, 0), 1, 1, color=colour, label=text) for text, colour in names.items()]
     style = {"loc": "upper left", "fontsize": 7, "frameon": False, "title_fontsize": 7}
-    axes.legend(handles=patches, title="DRIM: contrast that an observer sees", **style)
-    place = axes.inset_axes((0.06, 0.3, 0.86, 0.08))
-    _scale(seen, "HDR-VDP-2: probability that it is seen", cax=place)
+    key.legend(handles=patches, title="DRIM: contrast that an observer sees", **style)
+    bar = key.inset_axes((0.06, 0.3, 0.86, 0.08))
+    _scale(grid[1, 1].images[0], "HDR-VDP-2: probability that it is seen", cax=bar)
+    return figure
 
 
 def _grid(
     lines: Sequence[tuple[str, Sequence]], titles: Iterable[str], hspace=0.03, scale: str = ""
 ) -> tuple[Figure, np.ndarray]:
-    """Lines of a label and pictures, or (map, options of imshow); titles above the first of them.
-
-    `scale` is the label of a colour scale below, for the maps in the last line.
-    """
+    """Lines of a label and pictures, or (map, options of imshow); `scale` names the colours of the last."""
     columns, shapes = len(lines[0][1]), [np.shape(cell) for cell in lines[0][1]]
     ratio = max(shape[0] / shape[1] for shape in shapes)
     size = (WIDTH, WIDTH / columns * ratio * (len(lines) + hspace * (len(lines) - 1)))
@@ -231,9 +213,8 @@ def psnr_figure(summary: pd.DataFrame, theirs: Mapping[int, Mapping], title: str
     `summary` has the columns `method`, `ev`, `psnr_mean`, `psnr_sigma` (dB) of one data set.
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
-    shown = [name for name in METHODS if name in set(summary["method"]) - {"tone_curve_unrounded"}]
     groups = dict(list(summary.set_index("ev").sort_index().groupby("method")))
-    parts = {name: groups[name] for name in shown}
+    parts = {name: groups[name] for name in METHODS if name in groups.keys() - {"tone_curve_unrounded"}}
     scores = {ev: one["psnr"] for ev, one in sorted(theirs.items())}
     parts["paper"] = pd.DataFrame(scores, ["psnr_mean", "psnr_sigma"]).T
     shifts = np.linspace(-0.18, 0.18, len(parts))
@@ -255,8 +236,7 @@ def table5_figure(rows: pd.DataFrame, title: str = "") -> Figure:
     groups, panels = dict(list(rows.groupby("method"))), {}
     for metric, label in metrics.items():
         values = {name: groups[name][metric].to_numpy() for name in METHODS if name in groups}
-        theirs = {name: paper.TABLE5.get(name, {}).get(metric) for name in values}
-        panels[label] = {name: (x, x, theirs[name]) for name, x in values.items()}
+        panels[label] = {m: (x, x, paper.TABLE5.get(m, {}).get(metric)) for m, x in values.items()}
     return _dots_figure(panels, {"marker": ".", "ms": 3, "alpha": 0.4}, "one image", title)
 
 
@@ -299,28 +279,22 @@ def _dots_figure(panels: Mapping, style: Mapping, mark: str, title: str = "") ->
     return figure
 
 
-def curves_figure(
-    x: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, **options
-) -> Figure:
-    """Lines label -> ``(n,)`` over a common `x` ``(n,)``; `options` are properties of the axes."""
-    return _lines({label: pd.Series(y, x) for label, y in curves.items()}, xlabel, ylabel, **options)
+@PLOT
+def curves_figure(x: np.ndarray | None, curves: Mapping, xlabel: str, ylabel: str, **options) -> Figure:
+    """Lines label -> ``(n,)`` over `x` ``(n,)`` or over a Series' index; `options` are the axes'."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
+    for number, (label, curve) in enumerate(curves.items()):
+        axes.plot(pd.Series(curve, x), label=label, **_line(number))
+    axes.set(xlabel=xlabel, ylabel=ylabel, **options)
+    axes.legend()
+    return figure
 
 
 def training_figure(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss (Eq. 3) over patches seen on logarithmic axes: label -> rows of `train.read_log`."""
     losses = {name: pd.DataFrame(rows).set_index("patches")["loss"] for name, rows in logs.items()}
     label = "training loss, Eq. 3\n(images in [0, 1], sum over RGB)"
-    return _lines(losses, "patches seen", label, xscale="log", yscale="log")
-
-
-@PLOT
-def _lines(curves: Mapping[str, pd.Series], xlabel: str, ylabel: str, **options) -> Figure:
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
-    for number, (label, curve) in enumerate(curves.items()):
-        axes.plot(curve, label=label, **_line(number))
-    axes.set(xlabel=xlabel, ylabel=ylabel, **options)
-    axes.legend()
-    return figure
+    return curves_figure(None, losses, "patches seen", label, xscale="log", yscale="log")
 
 
 @PLOT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,8 +72,7 @@ FAMILY = ("tone_curve", *COMPETITORS)
 DATASET_NAMES = {"hdrps": "hdrps, 10 test scenes", "empa": "empa, 15 scenes of other cameras",
                  "mini": "mini, 12 test views"}
 REAL = ("hdrps", "empa")
-"""Data sets whose rows decide the claims of Tables 4 and 5. `mini` counts for Table 1, which shows
-photos only; it is left out of Tables 4 and 5 because its photos come from a synthetic camera."""
+"""Data sets that decide the claims of Tables 4 and 5; `mini`, of a synthetic camera, counts for Table 1."""
 
 _METRICS = {
     "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "ms_ssim": ("MS-SSIM", 3),
@@ -112,7 +111,7 @@ def verdict(
         seeds, over_seeds: Trainings and the 95 % interval over them; None for one set of weights.
         moves, training: Whether the learning curve still moves, if known; training budget in words.
     """
-    if difference is None or pd.isna(difference):
+    if pd.isna(difference):
         return "untested", "no number computed"
     unit = " dB" if "psnr" in metric else " %" if "drim" in metric else ""
     spans = [interval] + ([over_seeds] if over_seeds and seeds != 1 else [])
@@ -134,13 +133,11 @@ def per_image(rows: pd.DataFrame, metric: str) -> pd.Series:
     return rows.groupby([scene, "method"])[metric].mean()
 
 
-def paired(
-    rows: pd.DataFrame, metric: str, method: str = "deep_chain", against: Sequence[str] = FAMILY
-) -> pd.DataFrame:
-    """:func:`paired_differences` by image, a line for each of `against` that the rows hold."""
+def paired(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """:func:`paired_differences` of the chain by image, a line for each of FAMILY that the rows hold."""
     images = per_image(rows, metric).reset_index()
-    present = [name for name in against if name in set(images["method"]) and name != method]
-    return paired_differences(images, metric, method, against=present).set_index("against")
+    present = [name for name in FAMILY if name in set(images["method"])]
+    return paired_differences(images, metric, "deep_chain", against=present).set_index("against")
 
 
 def gains(rows: pd.DataFrame, metric: str, minus: str = "tone_curve") -> dict[str, str]:
@@ -188,18 +185,15 @@ def as_text(shown: pd.DataFrame | str, width: int = 109, *, together: int = 1) -
     first, *others = list(shown)
     blocks = [[first]]
     for start in range(0, len(others), together):
-        wider = [*blocks[-1], *others[start : start + together]]
-        if len(blocks[-1]) > 1 and max(map(len, text(wider).splitlines())) > width:
-            blocks.append([first, *others[start : start + together]])
-        else:
-            blocks[-1] = wider
+        more = others[start : start + together]
+        if len(blocks[-1]) > 1 and max(map(len, text(blocks[-1] + more).splitlines())) > width:
+            blocks.append([first])
+        blocks[-1] += more
     return "\n\n".join(map(text, blocks))
 
 
-def by_dataset(
-    rows: pd.DataFrame, frame: Callable[[pd.DataFrame], pd.DataFrame]
-) -> list[tuple[str, pd.DataFrame]]:
-    """The name in words and the table of each data set in `rows`."""
+def by_dataset(rows: pd.DataFrame, frame: Callable) -> list[tuple[str, pd.DataFrame]]:
+    """The name in words and the table (by `frame`) of each data set in `rows`."""
     return [(DATASET_NAMES.get(name, name), frame(part)) for name, part in rows.groupby("dataset")]
 
 
@@ -241,19 +235,19 @@ def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
     """Means of the measures that Table 5 lacks; n is the number of images that have such pixels."""
     columns: dict[str, Mapping[str, str]] = {"PU21-PSNR minus tone curve": gains(rows, "pu21_psnr")}
     for metric in [one for one in METRIC_LABELS if one in rows and one not in paper.TABLE5["huo"]]:
-        values, digits = rows.groupby("method")[metric], DECIMALS[metric]
+        values = rows.groupby("method")[metric]
         n = f" (n = {values.count().max()})" if metric in MAY_BE_EMPTY else ""
-        means = values.mean().map(partial(number_text, decimals=digits))
+        means = values.mean().map(partial(number_text, decimals=DECIMALS[metric]))
         columns[METRIC_LABELS[metric] + n] = means
     return _table(columns, METHOD_NAMES)
 
 
-def paired_frame(rows: pd.DataFrame, method: str = "deep_chain") -> pd.DataFrame:
-    """A method minus each of FAMILY, image by image: difference, interval, Holm's p, verdict."""
+def paired_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """The chain minus each of FAMILY, image by image: difference, interval, Holm's p, verdict."""
     lines: dict[str, dict[str, str]] = {}
     for metric in ("psnr", "hdrvdp2_q", "pu21_psnr", "log_rmse_clipped"):
-        for other, one in paired(rows, metric, method).iterrows():
-            line = lines.setdefault(other, {f"{METHOD_NAMES[method]} minus": METHOD_NAMES[other]})
+        for other, one in paired(rows, metric).iterrows():
+            line = lines.setdefault(other, {f"{METHOD_NAMES['deep_chain']} minus": METHOD_NAMES[other]})
             label, span, p = METRIC_LABELS[metric], (one["low"], one["high"]), one["p_holm"]
             label += f" (n = {one['n']:.0f})" if metric in MAY_BE_EMPTY else ""
             word, _ = verdict(one["difference"], span, metric=metric, p=p)
@@ -266,8 +260,8 @@ def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame
     """How much the scaling of test and truth moves a mean score; the protocol's scaling first."""
     means = rows.pivot_table(index="scaling", columns="method", values=metric, sort=False)
     means = means.sort_index(key=lambda name: name != PROTOCOL_SCALING, kind="stable")
-    names = {name: label for name, label in METHOD_NAMES.items() if name in means}
-    table = means[list(names)].map(number_text, decimals=DECIMALS[metric]).rename(columns=names)
+    names = [name for name in METHOD_NAMES if name in means]
+    table = means[names].map(number_text, decimals=DECIMALS[metric]).rename(columns=METHOD_NAMES)
     return table.rename_axis("scaling of test and truth").rename_axis(columns=None).reset_index()
 
 
@@ -298,14 +292,13 @@ def residual_frame(activations: pd.DataFrame) -> pd.DataFrame:
     columns = {"inputs of activations < 0 (%)": inner, "residual < 0 (%)": last["negative"]}
     columns["from negative features (%)"] = last["negative_features"]
     frame = (100 * pd.DataFrame(columns).loc[inner.index]).rename_axis(["contender", "EV"])
-    frame = frame.rename(ABLATION_NAMES, level=0).rename("{:+d}".format, level=1)
-    return frame.reset_index()
+    return frame.rename(ABLATION_NAMES, level=0).rename("{:+d}".format, level=1).reset_index()
 
 
 def _table(columns: Mapping[str, Mapping], names: Mapping, title: str = "method") -> pd.DataFrame:
     """Texts by column and method as a table: a line for each of `names` with a value that is ours."""
-    ours = [set(pd.Series(one).index) for name, one in columns.items() if "paper" not in name]
-    table = pd.DataFrame(columns).reindex([name for name in names if name in set().union(*ours)])
+    ours = set().union(*(one.keys() for name, one in columns.items() if "paper" not in name))
+    table = pd.DataFrame(columns).reindex([name for name in names if name in ours])
     return table.astype(object).fillna("–").rename(names).rename_axis(title).reset_index()
 
 
