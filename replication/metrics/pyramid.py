@@ -118,7 +118,7 @@ def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, ...]) -> torch.
 
 
 def _factors(kernels: Sequence[np.ndarray], like: torch.Tensor) -> tuple[int, tuple[int, ...], list]:
-    """Margin for the kernels, size of the transform, and pairs whose product filters and crops a spectrum."""
+    """Margin for kernels, size of the transform, and pairs whose product filters and crops a spectrum."""
     margin, factors = max(map(len, kernels)) // 2, []
     size = tall, wide = tuple(fast_length(n + 2 * margin) for n in like.shape[-2:])
     for kernel in kernels:
