@@ -1,12 +1,9 @@
 """DRIM: where visible contrast was lost, amplified or reversed, at any dynamic range (Section 6.2).
 
 The metric of Aydin et al. (2008, doi 10.1145/1360612.1360668) asks, for each band of spatial frequency and
-orientation, each pixel and each image on its own, whether an observer sees contrast. Contrast seen in the
-reference only is *lost*, in the test only *amplified*, in both with opposite signs *reversed*. Other
-changes do not count, so images of different dynamic range can be compared.
-
-No program of the authors is available. This is their method behind HDR-VDP-2's optics, retina and contrast
-sensitivity, on complex bands. DEVIATIONS D33 to D37 list all differences.
+orientation, each pixel and each image on its own, whether an observer sees contrast. Other changes do not
+count, so images of different dynamic range can be compared. No program of the authors is available: this is
+their method behind HDR-VDP-2's optics, retina and contrast sensitivity (DEVIATIONS D33 to D37).
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from torch.nn.functional import interpolate, pad, threshold_
 from replication.files import ReplicationError
 from replication.images import luminance as luminance_of
 from replication.metrics import vision
-from replication.metrics.pyramid import fast_length, level_count, resize_bicubic
+from replication.metrics.pyramid import fast_length, level_count
 from replication.metrics.vision import Image
 from replication.paper import PEAK_CONTRAST
 
@@ -100,15 +97,15 @@ def drim(
     lower = torch.zeros_like(contrasts[-1][..., ::2, ::2])
     unchanged = torch.ones_like(lower[:1, :1]).repeat(1, 3, 1, 1)
     for k in reversed(range(len(bands))):
-        contrast, shape = contrasts[k], tuple(contrasts[k].shape[2:])
+        contrast, shape = contrasts[k], contrasts[k].shape[2:]
         unchanged, lower = _doubled(unchanged, shape), _doubled(lower, shape)
         beside = contrast.roll(1, 0).maximum(contrast.roll(-1, 0)).maximum(lower)
         if k:
             beside = beside.maximum(contrasts[k - 1][..., ::2, ::2])
         lower = contrast.maximum(_CROSSTALK_FALL * lower)
-        local = torch.stack([resize_bicubic(image, shape) for image in level]).clamp_(-5, 5)
-        sensitivity = vision.sensitivity_map(local, pixels_per_degree / (3 * 2**k))
-        changes = _changes(bands.pop(), contrast, beside, sensitivity)
+        frequency = pixels_per_degree / (3 * 2**k)
+        sensitivity = [vision.sensitivity_map(image, shape, frequency) for image in level]
+        changes = _changes(bands.pop(), contrast, beside, torch.stack(sensitivity))
         for miss, change in zip(unchanged[0], changes, strict=True):
             for probability in change:
                 miss.addcmul_(miss, probability, value=-1)
@@ -239,27 +236,20 @@ def overlay(result: DRIMResult, image: Image, *, opacity: float = 0.9) -> np.nda
     """
     if not 0 <= opacity <= 1:
         raise ReplicationError(f"opacity must be within 0 and 1, not {opacity}.")
-    shown = (*result, image)
-    *maps, image = (x.numpy(force=True) if torch.is_tensor(x) else np.asarray(x) for x in shown)
+    *maps, image = (x.numpy(force=True) if torch.is_tensor(x) else np.asarray(x) for x in (*result, image))
     maps = np.stack(maps)
     if image.shape not in (maps.shape[1:], (*maps.shape[1:], 3)):
         sizes = f"{maps.shape[1:]}, not {image.shape}"
         raise ReplicationError(f"An overlay needs an image of the maps' size: {sizes}.")
+    grey = light = luminance_of(image) if image.ndim == 3 else image
+    if image.dtype != np.uint8:
+        if image.dtype.kind != "f" or not (np.isfinite(light) & (light >= 0)).all():
+            raise ReplicationError("An overlay needs finite, not negative floats, or uint8.")
+        log = np.log10(np.maximum(light, 1e-12))
+        low, high = np.percentile(log[light > 0], (1, 99)) if (light > 0).any() else (0.0, 0.0)
+        plain = high - low < 1e-3
+        grey = 128 if plain else np.clip(40 + 190 * (log - low) / (high - low), 20, 250)
     strongest, alpha = maps.argmax(0), opacity * maps.max(0)[..., None]
     palette = np.float32([list(bytes.fromhex(c[1:])) for c in (LOSS, AMPLIFICATION, REVERSAL)])
-    picture = (1 - alpha) * _grey(image)[..., None] + alpha * palette[strongest]
+    picture = (1 - alpha) * np.float32(grey)[..., None] + alpha * palette[strongest]
     return np.rint(picture).astype(np.uint8)
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """Grey levels (H, W), 0 to 255, in float32."""
-    light = luminance_of(image) if image.ndim == 3 else image
-    if image.dtype == np.uint8:
-        return light.astype(np.float32)
-    if image.dtype.kind != "f" or not (np.isfinite(light) & (light >= 0)).all():
-        raise ReplicationError("An overlay needs finite, not negative floats, or uint8.")
-    log = np.log10(np.maximum(light, 1e-12))
-    low, high = np.percentile(log[light > 0], (1, 99)) if (light > 0).any() else (0.0, 0.0)
-    if high - low < 1e-3:  # a plain picture
-        return np.full(light.shape, 128, np.float32)
-    return np.clip(40 + 190 * (log - low) / (high - low), 20, 250).astype(np.float32)

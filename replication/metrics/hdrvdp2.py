@@ -1,9 +1,8 @@
 """HDR-VDP-2.2.1: visibility and quality of differences at all luminances (Section 6.2).
 
 The visual model of Mantiuk et al. (2011, doi 10.1145/2010324.1964935) with the pooling into one number of
-Narwaria et al. (2015, doi 10.1117/1.JEI.24.1.010501). The steps have the names of the publication: optical
-and retinal pathway, multi-scale decomposition, neural noise and masking, visibility, quality. DEVIATIONS
-D27 to D31 say which release, display and size, and where the computation differs from the original.
+Narwaria et al. (2015, doi 10.1117/1.JEI.24.1.010501). DEVIATIONS D27 to D31 say which release, display and
+size, and where the computation differs from the original.
 """
 
 from __future__ import annotations
@@ -73,9 +72,9 @@ def pixels_per_degree(diagonal_in: float, resolution: tuple[int, int], distance_
     """
     width, height = resolution
     if not all(0 < value < math.inf for value in (diagonal_in, width, height, distance_m)):
+        found = f"{diagonal_in} in, {width} x {height}, {distance_m} m"
         raise ReplicationError(
-            "A display needs a positive diagonal, resolution and distance, "
-            f"not {diagonal_in} in, {width} x {height}, {distance_m} m."
+            f"A display needs a positive diagonal, resolution and distance, not {found}."
         )
     height_mm = 25.4 * diagonal_in / math.hypot(1, width / height)
     return height / (2 * math.degrees(math.atan(0.5 * height_mm / (1000 * distance_m))))
@@ -139,12 +138,12 @@ def hdrvdp2(
     )
     del images
     bands = _decompose(response, adaptation, pixels_per_degree, dtype)
-    sensitivities = _sensitivities(adaptation, bands, pixels_per_degree)
+    level = adaptation.mean(0).clamp_(1e-5, 1e5).log10_().to(dtype)
+    steps = ((pair[0].shape[1:], pixels_per_degree / 2**k) for k, pair in enumerate(bands[:-1], 1))
+    sensitivities = [vision.sensitivity_map(level, *step) for step in steps]
+    sensitivities.append(torch.ones_like(bands[-1][0][0]))  # the base band has been filtered
     masks = [_mutual_mask(*pair) for pair in bands] if do_masking else None
-    compared = []
-    for band, (_, difference) in enumerate(bands):
-        mask = (masks[band], _neighbours(masks, band)) if do_masking else None
-        compared.append(_compare(band, difference, mask, sensitivities[band], changed))
+    compared = (_compare(*each, bands, masks, changed) for each in enumerate(sensitivities))
     visible, errors = zip(*compared, strict=True)
     del bands, masks, sensitivities
 
@@ -168,33 +167,19 @@ def _decompose(response, adaptation, resolution: float, dtype: torch.dtype) -> B
     reference, test = response
     bands = steerable_pyramid(torch.stack([reference, test - reference]).to(dtype))
     base = bands[-1][0].double()
-    frequency = resolution * 2.0 ** -len(bands)
-    means = adaptation.mean((1, 2)).tolist()
-    reference = base[0] - base[0].mean()
-    filtered = _base_filtered(reference, frequency, means[0])
-    change = _base_filtered(reference + base[1], frequency, means[1]) - filtered
-    bands[-1] = torch.stack([filtered, change])[None].to(dtype)
+    base[0] -= base[0].mean()
+    base[1] += base[0]
+    # the base band times the neural sensitivity at the mean luminance of each image, zero outside
+    (height, width), step = base.shape[1:], 2 ** (len(bands) - 1.5) / resolution
+    rho = np.hypot(np.fft.fftfreq(2 * height, step)[:, None], np.fft.rfftfreq(2 * width, step))
+    luminance = adaptation.mean((1, 2)).numpy(force=True)[:, None, None]
+    spectra = torch.fft.rfft2(base, s=(2 * height, 2 * width))
+    spectra *= torch.from_numpy(vision.neural_csf(rho, luminance)).to(base)
+    base = torch.fft.irfft2(spectra, s=(2 * height, 2 * width))[:, :height, :width]
+    base[1] -= base[0]
+    bands[-1] = base[None].to(dtype)
     # the pyramid doubles the amplitude from level to level
     return [images.mul_(2.0**-band).unbind(1) for band, images in enumerate(bands)]
-
-
-def _base_filtered(image: torch.Tensor, frequency: float, luminance: float) -> torch.Tensor:
-    """Base band times the neural sensitivity at a luminance, zero outside."""
-    size, step = [2 * n for n in image.shape], 1 / (frequency * 2 * math.sqrt(2))
-    rho = np.hypot(np.fft.fftfreq(size[0], step)[:, None], np.fft.rfftfreq(size[1], step))
-    sensitivity = torch.from_numpy(vision.neural_csf(rho, luminance)).to(image)
-    filtered = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * sensitivity, s=size)
-    return filtered[: image.shape[0], : image.shape[1]]
-
-
-def _sensitivities(adaptation: torch.Tensor, bands: Bands, resolution: float) -> list[torch.Tensor]:
-    """Neural sensitivity (h, w) at the frequency of each band; 1 for the base, filtered before."""
-    level = adaptation.mean(0).clamp_(1e-5, 1e5).log10_().to(bands[0][0].dtype)
-    maps = []
-    for band, (reference, _) in enumerate(bands[:-1]):
-        local = resize_bicubic(level, tuple(reference.shape[1:])).clamp(-5, 5)
-        maps.append(vision.sensitivity_map(local, resolution / 2 ** (band + 1)))
-    return [*maps, torch.ones_like(bands[-1][0][0])]
 
 
 def _mutual_mask(reference: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
@@ -211,13 +196,15 @@ def _neighbours(masks: Sequence[torch.Tensor], band: int) -> torch.Tensor:
         if 0 <= other < len(masks) - 1:
             for o, total in enumerate(near):
                 mask = masks[other][o if len(masks[other]) > 1 else 0]
-                total += resize_bicubic(mask, tuple(total.shape)).clamp_(min=0)
+                total += resize_bicubic(mask, total.shape).clamp_(min=0)
     return near
 
 
-def _compare(band: int, difference, mask, sensitivity, changed) -> tuple[torch.Tensor, np.ndarray]:
+def _compare(band: int, sensitivity, bands: Bands, masks, changed) -> tuple[torch.Tensor, np.ndarray]:
     """Visible differences (o, h, w) of a band, and the pooled error of each orientation."""
-    gain, (count, height, width) = 2.0**band, difference.shape
+    gain, difference = 2.0**band, bands[band][1]
+    count, height, width = difference.shape
+    mask = masks and (masks[band], _neighbours(masks, band))
     if changed is not None:
         changed = resize_bicubic(changed.to(difference.dtype), (height, width))
     visible = torch.empty_like(difference)

@@ -2,10 +2,8 @@
 
 The filters are those of Karasaridis & Simoncelli (1996, "sp3"). Their taps come from pyrtools (MIT
 licence, Copyright (c) 2016 LabForComputationalVision, see ``sp3_filters.LICENSE``). Images are mirrored
-about their edge pixels. Filtering multiplies spectra, so it costs the same for every kernel.
-
-Sources: doi 10.1109/ICIP.1995.537667 (pyramid), 10.1109/ICASSP.1996.547720 (filters),
-10.1109/TASSP.1981.1163711 (bicubic kernel).
+about their edge pixels. Filtering multiplies spectra, so every kernel costs the same. Sources: doi 10.1109/
+ICIP.1995.537667 (pyramid), 10.1109/ICASSP.1996.547720 (filters), 10.1109/TASSP.1981.1163711 (bicubic).
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ from scipy.fft import next_fast_len
 from scipy.signal import convolve2d
 from torch.nn.functional import pad
 
-MINIMUM = 17
-"""Smallest image side in pixels. A smaller image has no oriented level."""
+MINIMUM = 17  # smallest image side in pixels; a smaller image has no oriented level
 
 
 def level_count(height: int, width: int) -> int:
@@ -53,14 +50,14 @@ def steerable_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
         Residual (1, N, H, W), oriented bands (4, N, h, w) from fine to coarse, base band (1, N, h, w).
         From level to level, h and w are halved and rounded up.
     """
-    kernels = _kernels()
+    kernels, levels = _kernels(), []
     # mirroring commutes with lo0, which is symmetric, so one filter does the work of two
-    bands, image = _correlate_each(images, [kernels["hi0"], *kernels["lo0_b"]], kernels["lo0_lo"])
-    levels = [bands[:1], bands[1:]]
-    for _ in range(level_count(*images.shape[1:]) - 1):
-        bands, image = _correlate_each(image, kernels["b"], kernels["lo"])
-        levels.append(bands)
-    return [*levels, image[None]]
+    filters = [kernels["hi0"], *kernels["lo0_b"], kernels["lo0_lo"]]
+    for _ in range(level_count(*images.shape[1:])):
+        bands = _correlate_each(images, filters)
+        levels.append(bands[:-1])
+        images, filters = bands[-1, :, ::2, ::2], [*kernels["b"], kernels["lo"]]
+    return [levels[0][:1], levels[0][1:], *levels[1:], images[None]]
 
 
 def rebuild(bands: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -95,40 +92,24 @@ def _kernels() -> dict[str, np.ndarray]:
     return kernels
 
 
-def _correlate_each(
-    images: torch.Tensor, kernels: Sequence[np.ndarray], halving: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every image (N, H, W) with every kernel, (K, N, H, W), and with one more at even pixels."""
-    (height, width), every = images.shape[1:], (*kernels, halving)
-    margin, size = _grid(images, every)
-    factors = [_factors(kernel, margin, size, images) for kernel in every]
+def _correlate_each(images: torch.Tensor, kernels: Sequence[np.ndarray]) -> torch.Tensor:
+    """Every image (N, H, W) with every kernel: (K, N, H, W)."""
+    (height, width), (margin, size, factors) = images.shape[1:], _factors(kernels, images)
     result = images.new_empty(len(kernels), *images.shape)
-    half = images.new_empty(len(images), (height + 1) // 2, (width + 1) // 2)
     for n, image in enumerate(images):
         spectrum = _spectrum(image, margin, size)
-        for k, (left, right) in enumerate(factors):
-            filtered = torch.fft.irfft2((left @ right).mul_(spectrum), s=size)[:height, :width]
-            if k < len(kernels):
-                result[k, n] = filtered
-            else:
-                half[n] = filtered[::2, ::2]
-    return result, half
+        for filtered, (left, right) in zip(result, factors, strict=True):
+            filtered[n] = torch.fft.irfft2((left @ right).mul_(spectrum), s=size)[:height, :width]
+    return result
 
 
 def _correlate_sum(images: Sequence[torch.Tensor], kernels: Sequence[np.ndarray]) -> torch.Tensor:
     """Sum over images (H, W), each correlated with its kernel."""
     (height, width), total = images[0].shape, 0
-    margin, size = _grid(images[0], kernels)
-    for image, kernel in zip(images, kernels, strict=True):
-        left, right = _factors(kernel, margin, size, image)
+    margin, size, factors = _factors(kernels, images[0])
+    for image, (left, right) in zip(images, factors, strict=True):
         total += (left @ right).mul_(_spectrum(image, margin, size))
     return torch.fft.irfft2(total, s=size)[:height, :width].contiguous()
-
-
-def _grid(image: torch.Tensor, kernels: Sequence[np.ndarray]) -> tuple[int, tuple[int, ...]]:
-    """Margin of an image that the largest kernel needs, and the size of the transform with it."""
-    margin = max(len(kernel) for kernel in kernels) // 2
-    return margin, tuple(fast_length(n + 2 * margin) for n in image.shape[-2:])
 
 
 def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, ...]) -> torch.Tensor:
@@ -136,13 +117,17 @@ def _spectrum(image: torch.Tensor, margin: int, size: tuple[int, ...]) -> torch.
     return torch.fft.rfft2(pad(image[None], [margin] * 4, mode="reflect")[0], s=size)
 
 
-def _factors(kernel: np.ndarray, margin: int, size, like: torch.Tensor) -> list[torch.Tensor]:
-    """Two matrices: their product is the spectrum that correlates and removes the margin."""
-    taps = np.arange(len(kernel)) + margin - len(kernel) // 2
-    rows = np.outer(np.arange(size[0]), taps) % size[0]
-    columns = np.outer(taps, np.arange(size[1] // 2 + 1)) % size[1]
-    pair = np.exp(2j * np.pi / size[0] * rows) @ kernel, np.exp(2j * np.pi / size[1] * columns)
-    return [torch.from_numpy(x).to(like.device, like.dtype.to_complex()) for x in pair]
+def _factors(kernels: Sequence[np.ndarray], like: torch.Tensor) -> tuple[int, tuple[int, ...], list]:
+    """Margin for kernels, size of the transform, and pairs whose product filters and crops a spectrum."""
+    margin, factors = max(map(len, kernels)) // 2, []
+    size = tall, wide = tuple(fast_length(n + 2 * margin) for n in like.shape[-2:])
+    for kernel in kernels:
+        taps = np.arange(len(kernel)) + margin - len(kernel) // 2
+        rows = np.exp(2j * np.pi / tall * (np.outer(np.arange(tall), taps) % tall)) @ kernel
+        columns = np.exp(2j * np.pi / wide * (np.outer(taps, np.arange(wide // 2 + 1)) % wide))
+        pair = torch.from_numpy(rows), torch.from_numpy(columns)
+        factors.append([matrix.to(like.device, like.dtype.to_complex()) for matrix in pair])
+    return margin, size, factors
 
 
 def resize_bicubic(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -178,11 +163,9 @@ def _weights(length: int, target: int, dtype: torch.dtype, device: torch.device)
     weights = np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
     weights /= weights.sum(axis=1, keepdims=True)
     place = (taps.astype(np.int64) - 1) % (2 * length)
-    columns = np.where(place < length, place, 2 * length - 1 - place)
-    rows = np.broadcast_to(np.arange(target)[:, None], columns.shape)
-    entries = (weights.ravel(), (rows.ravel(), columns.ravel()))
-    matrix = sparse.csr_array(entries, shape=(target, length))
-    matrix.eliminate_zeros()
+    columns = np.minimum(place, 2 * length - 1 - place)
+    rows, taps = weights.nonzero()
+    matrix = sparse.csr_array((weights[rows, taps], (rows, columns[rows, taps])), shape=(target, length))
     parts = (torch.from_numpy(a) for a in (matrix.indptr, matrix.indices, matrix.data))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")

@@ -27,10 +27,7 @@ def clipped_channels(ldr: np.ndarray) -> np.ndarray:
 
 
 def scale_reference(hdr: np.ndarray, luminance: float = LUMINANCE) -> np.ndarray:
-    """Scale linear RGB (H, W, 3), so that the 99.9th percentile of its luminance is `luminance`, cd/m2.
-
-    Returns:
-        float32 (H, W, 3), cd/m2.
+    """Scale linear RGB (H, W, 3) to float32 in cd/m2: 99.9th percentile of luminance at `luminance`.
 
     Raises:
         ReplicationError: No radiance map, a percentile of 0, or a luminance that is not positive.
@@ -60,10 +57,9 @@ def scale_test(test: np.ndarray, reference: np.ndarray, unclipped_mask: np.ndarr
     """
     test, reference, mask = check_radiance(test), check_radiance(reference), unclipped_mask
     if not test.shape == reference.shape == (*mask.shape, 3) or mask.dtype != bool:
-        raise ReplicationError(
-            "Test, reference and mask of unclipped pixels must be (H, W, 3), (H, W, 3) and "
-            f"bool (H, W), not {test.shape}, {reference.shape} and {mask.dtype} {mask.shape}."
-        )
+        found = f"{test.shape}, {reference.shape} and {mask.dtype} {mask.shape}"
+        wanted = "Test, reference and mask of unclipped pixels must be (H, W, 3), (H, W, 3) and bool (H, W)"
+        raise ReplicationError(f"{wanted}, not {found}.")
     if not mask.any():
         raise ReplicationError("EV 0 holds no unclipped pixel to scale the test by.")
     means = [float(luminance_of(image[mask]).mean()) for image in (test, reference)]

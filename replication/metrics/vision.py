@@ -17,7 +17,7 @@ import torch
 
 from replication.fast import choose_device
 from replication.files import ReplicationError
-from replication.metrics.pyramid import MINIMUM, fast_length
+from replication.metrics.pyramid import MINIMUM, fast_length, resize_bicubic
 from replication.metrics.scaling import BRIGHTEST
 
 Image = np.ndarray | torch.Tensor
@@ -25,11 +25,9 @@ ENCODINGS = ("luminance", "rgb-bt.709", "luma-display", "sRGB-display", "XYZ")
 PEAK_SENSITIVITY = 2.4  # decimal logarithm of the eye's peak contrast sensitivity
 SURROUND = 1e-5  # luminance around the image in cd/m2: a dark room
 
-# Optical transfer: weight and decay per cycle/degree in a sum of exponentials
-_MTF = (
-    (0.42483859630129034, 0.028), (0.5724351039364803, 0.37),
-    (0.00016757623916493702, 37.0), (0.0025587235230643303, 360.0),
-)  # fmt: skip
+# Optical transfer: weights and decays per cycle/degree in a sum of exponentials
+_MTF_WEIGHTS = (0.42483859630129034, 0.5724351039364803, 0.00016757623916493702, 0.0025587235230643303)
+_MTF_DECAYS = (0.028, 0.37, 37.0, 360.0)
 
 # Excitation of L cones, M cones and rods by unit intensity of each primary
 _EMISSION = {
@@ -52,10 +50,8 @@ _EMISSION = {
 _DAYLIGHT = ((0.601847152244699, 0.31670829557916946, 0.9046706545995032),)
 
 # Red, green and blue of unit X, Y and Z
-_XYZ_TO_RGB = (
-    (3.240708, -0.969257, 0.055636),
-    (-1.537259, 1.875995, -0.203996),
-    (-0.498570, 0.041555, 1.057069),
+_XYZ_TO_RGB = np.array(
+    [[3.240708, -0.969257, 0.055636], [-1.537259, 1.875995, -0.203996], [-0.498570, 0.041555, 1.057069]]
 )
 
 # Neural contrast sensitivity: four parameters at each luminance in cd/m2
@@ -87,10 +83,8 @@ def read_intensities(
     if other != shape:
         raise ReplicationError(f"Images to compare must be of one size, not {shape} and {other}.")
     if len(shape) != 2 + len(channels) or shape[2:] != channels or min(shape[:2]) < MINIMUM:
-        raise ReplicationError(
-            f"{color_encoding} needs images {'(H, W, 3)' if channels else '(H, W)'} "
-            f"of at least {MINIMUM} x {MINIMUM} pixels, not {shape}."
-        )
+        wanted = f"{'(H, W, 3)' if channels else '(H, W)'} of at least {MINIMUM} x {MINIMUM} pixels"
+        raise ReplicationError(f"{color_encoding} needs images {wanted}, not {shape}.")
     device = choose_device(device) if device is not None else getattr(pair[0], "device", None)
     images = torch.empty(2, *(channels or (1,)), *shape[:2], dtype=torch.float64, device=device)
     for image, name, out in zip(pair, ("reference", "test"), images, strict=True):
@@ -114,10 +108,8 @@ def _copy_planes(image, name: str, encoding: str, out: torch.Tensor) -> None:
     lowest, highest = (float(value) for value in torch.aminmax(out))
     limit = 1 if display else BRIGHTEST
     if not 0 <= lowest <= highest <= limit:
-        raise ReplicationError(
-            f"{encoding} needs values within 0 and {limit:g}; "
-            f"the {name} image holds {lowest:g} to {highest:g}."
-        )
+        found = f"the {name} image holds {lowest:g} to {highest:g}"
+        raise ReplicationError(f"{encoding} needs values within 0 and {limit:g}; {found}.")
 
 
 def _decoded(images: torch.Tensor, encoding: str) -> torch.Tensor:
@@ -213,9 +205,8 @@ def _transfer(height: int, width: int, resolution: float, device: torch.device) 
     The kernel of an MTF on a grid of twice the image's size moves to a grid with a fast transform.
     """
     options = {"dtype": torch.float64, "device": device}
-    across = torch.arange(width + 1, **options) * (resolution / (2 * width))
-    down = torch.arange(2 * height, **options)
-    down = torch.minimum(down, 2 * height - down)[:, None] * (resolution / (2 * height))
+    across = torch.fft.rfftfreq(2 * width, 1 / resolution, **options)
+    down = torch.fft.fftfreq(2 * height, 1 / resolution, **options)[:, None]
     kernel = torch.fft.irfft2(optical_mtf(torch.hypot(down, across)), s=(2 * height, 2 * width))
     spread = torch.zeros(fast_length(2 * height - 1), fast_length(2 * width - 1), **options)
     rows, columns = (torch.arange(1 - n, n, device=device) for n in (height, width))
@@ -225,7 +216,8 @@ def _transfer(height: int, width: int, resolution: float, device: torch.device) 
 
 def optical_mtf(frequency: torch.Tensor) -> torch.Tensor:
     """Part (0 to 1) of the contrast that passes the optics of the eye, at cycles/degree."""
-    return sum(weight * torch.exp(-decay * frequency) for weight, decay in _MTF)
+    parts = zip(_MTF_WEIGHTS, _MTF_DECAYS, strict=True)
+    return sum(weight * torch.exp(-decay * frequency) for weight, decay in parts)
 
 
 def neural_csf(frequency: np.ndarray | float, luminance: np.ndarray | float) -> np.ndarray:
@@ -259,11 +251,10 @@ def photoreceptor_response(peak_sensitivity: float = PEAK_SENSITIVITY) -> np.nda
     return scale * np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
 
 
-def sensitivity_map(log_luminance: torch.Tensor, frequency: float) -> torch.Tensor:
-    """Neural contrast sensitivity (H, W) at cycles/degree and log10 of cd/m2 (-5 to 5), from a table."""
-    luminance = 10 ** np.linspace(-5, 5, 256)
-    table = torch.from_numpy(neural_csf(frequency, luminance)).to(log_luminance)
-    return _interpolate(table, log_luminance)
+def sensitivity_map(level: torch.Tensor, size: tuple[int, int], frequency: float) -> torch.Tensor:
+    """Neural contrast sensitivity of a size at cycles/degree and log10 of cd/m2 (H, W), from a table."""
+    table = torch.from_numpy(neural_csf(frequency, 10 ** np.linspace(-5, 5, 256))).to(level)
+    return _interpolate(table, resize_bicubic(level, size).clamp(-5, 5))
 
 
 def _interpolate(table: torch.Tensor, log_luminance: torch.Tensor) -> torch.Tensor:
