@@ -119,11 +119,10 @@ def test_summary_agrees_with_the_statistics_module():
         assert (line.n, line.psnr_mean) == (3, pytest.approx(statistics.mean(values)))
         assert line.psnr_sigma == pytest.approx(statistics.stdev(values))  # divisor n - 1
     assert list(report.summarise(FRAME)["method"]) == ["identity", "deep_chain"]
-    endless = report.summarise(FRAME.assign(psnr=math.inf), ["method"], ["psnr"])
-    assert list(endless) == ["method", "n", "psnr_mean", "psnr_sigma"]
-    for metric in ("ms_ssim", "ssim"):  # absent, empty
-        with pytest.raises(ReplicationError, match=f"no column {metric}, or empty cells"):
-            report.summarise(FRAME.assign(ssim=math.nan), ["method"], [metric])
+    endless = report.summarise(FRAME.assign(psnr=math.inf), ["method"])
+    assert list(endless)[:4] == ["method", "n", "psnr_mean", "psnr_sigma"]
+    with pytest.raises(ReplicationError, match="no column ssim, or empty cells"):
+        report.summarise(FRAME.assign(ssim=math.nan), ["method"])
 
 
 def test_rows_are_used_again_only_if_all_but_the_metrics_is_the_same(tmp_path):

@@ -141,11 +141,11 @@ def per_image(rows: pd.DataFrame, metric: str) -> pd.Series:
     return rows.groupby([scene, "method"])[metric].mean()
 
 
-def paired(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """:func:`paired_differences` of the chain by image, a line for each of FAMILY that the rows hold."""
+def paired(rows: pd.DataFrame, metric: str, method="deep_chain", family=FAMILY) -> pd.DataFrame:
+    """:func:`paired_differences` by image, a line for each method of the family that the rows hold."""
     images = per_image(rows, metric).reset_index()
-    present = [name for name in FAMILY if name in set(images["method"])]
-    return paired_differences(images, metric, "deep_chain", against=present).set_index("against")
+    present = [name for name in family if name in set(images["method"])]
+    return paired_differences(images, metric, method, against=present).set_index("against")
 
 
 def gains(rows: pd.DataFrame, metric: str, minus: str = "tone_curve") -> dict[str, str]:
