@@ -18,7 +18,7 @@ from replication.files import REFERENCE
 from replication.hdr import io
 from replication.report import verify
 from replication.weights import weights_path
-from tests.test_profiles import vds
+from tests.conftest import files, vds
 
 VERBS = ("convert", "fetch", "train", "ablate", "run", "evaluate", "compare", "verify", "report")
 
@@ -26,11 +26,6 @@ VERBS = ("convert", "fetch", "train", "ablate", "run", "evaluate", "compare", "v
 def picture(height=48, width=61, seed=0):
     small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
-def files(folder):
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 def program(command, **environment):
@@ -123,7 +118,7 @@ def test_verify_report_and_run_say_what_they_found(monkeypatch, capsys, tmp_path
     assert main(["evaluate", "openstacks", "-o", "out"]) == 0
     told = capsys.readouterr().out
     assert told.endswith(f"Protocol: {radiance.PROTOCOL}.\nRows in {shipped}.\n")
-    assert "hdrps, mean ± σ" in told
+    assert "Table 5, hdrps, 10 test scenes\n" in told
     calls, documents = [], "replication.report.documents"
     monkeypatch.setattr(f"{documents}.update_tables", lambda *, check: calls.append(check))
     assert main(["report", "--check"]) == main(["report"]) == 0
