@@ -36,6 +36,8 @@ def check_pair(
         if not (image.shape[2:] == (3,) or (light and image.ndim == 2)) or not image.size:
             shapes = "(H, W, 3) or (H, W)" if light else "(H, W, 3)"
             raise ReplicationError(f"{name} must be {shapes}, not {image.shape}.")
+        if light and image.dtype.kind != "f":
+            raise ReplicationError(f"{name} must be floating point, not {image.dtype}.")
         if light:
             _check_light(image, name)
         elif not np.isfinite(image).all():
@@ -51,8 +53,6 @@ def check_pair(
 
 
 def _check_light(light: np.ndarray, name: str) -> None:
-    if light.dtype.kind != "f":
-        raise ReplicationError(f"{name} must be floating point, not {light.dtype}.")
     if not ((light >= 0) & (light <= BRIGHTEST)).all():
         found = f"{light.min():g} to {light.max():g}"
         raise ReplicationError(f"{name} must be within 0 and {BRIGHTEST:g} cd/m2, not {found}.")
@@ -106,26 +106,33 @@ def pu21_encode(luminance: np.ndarray) -> np.ndarray:
     return np.maximum(596.3148142 * (((p1 + p2 * power) / (1 + p3 * power)) ** p5 - p6), 0)
 
 
-def pu21_psnr(test: np.ndarray, reference: np.ndarray, *, data_range: float = 256) -> float:
-    """``20 log10(data_range / rmse)`` of the PU21 values of luminance in dB; infinite where all agree.
+def pu21_psnr(
+    test: np.ndarray, reference: np.ndarray, *, channels: str = "luminance", data_range: float = 256
+) -> float:
+    """``20 log10(data_range / rmse)`` of PU21 values in dB; infinite where all codes agree.
 
     Args:
         test: Float (H, W, 3) linear RGB, or luminance (H, W), **absolute**, 0 to 1e15 cd/m2.
         reference: The same.
+        channels: ``luminance`` of RGB (the tables), or ``rgb``: over the three channels.
         data_range: Peak in PU21 values. Some programs take the reference's largest code.
 
     Raises:
         ReplicationError: Other shapes or options, NaN, negative or larger values.
     """
-    return _psnr(*_encoded(test, reference, data_range), data_range)
+    return _psnr(*_encoded(test, reference, data_range, channels), data_range)
 
 
 def pu21_ssim(test: np.ndarray, reference: np.ndarray, *, data_range: float = 256) -> float:
     """SSIM in [-1, 1] of the PU21 values of luminance; input as :func:`pu21_psnr`, sides >= 11."""
-    pair = _encoded(test, reference, data_range, SSIM_MINIMUM)
+    pair = _encoded(test, reference, data_range, "luminance", SSIM_MINIMUM)
     return _similarity(pytorch_msssim.ssim, pair, data_range, np.float64)
 
 
-def _encoded(test, reference, data_range: float, side: int = 1) -> list[np.ndarray]:
+def _encoded(test, reference, data_range: float, channels: str, side: int = 1) -> list[np.ndarray]:
     pair = check_pair(test, reference, data_range=data_range, side=side, light=True)
-    return [pu21_encode(luminance_of(image) if image.ndim == 3 else image) for image in pair]
+    if channels not in ("luminance", "rgb"):
+        raise ReplicationError(f"channels must be luminance or rgb, not {channels!r}.")
+    if pair[0].ndim == 3 and channels == "luminance":
+        pair = [luminance_of(image) for image in pair]
+    return [pu21_encode(image) for image in pair]

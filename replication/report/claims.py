@@ -136,6 +136,7 @@ def reference_rows(name: str) -> pd.DataFrame:
 
 def _psnr(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     for name, part in rows.groupby("dataset"):
+        part = part.assign(scene=part["dataset"] + "/" + part["scene"])
         yield name, part.pivot(index="scene", columns="ev", values="psnr")
 
 
