@@ -250,11 +250,9 @@ BAD_PROFILES = """
 01_first: {produces: ['ev{ev}.txt']}    > cannot fill in produces
 01_first: {paramters: {}}               > .notebooks.*01_first.*'paramters' was unexpected
 02_second: {matrix: {ev: []}}           > matrix.ev: ..
-02_second: {matrix: {ev: [1, 1]}}       > non-unique
 02_second: {matrix: {ev: [a/b]}}        > 'a/b' is not of type 'integer'
 01_first: {parameters: {output_dir: x}} > no parameter output_dir
 01_first: {produces: [../x]}            > '../x' does not match
-01_first: {produces: x}                 > 'x' is not of type 'array'
 01_first: {                             > YAML
 010: {}                                 > 8 is not of type 'string'
 """
