@@ -260,18 +260,14 @@ def test_names_without_ev(tmp_path, name):
     fails(r"need EXIF data .* or names .*\.png have no F-number", read_folder, tmp_path)
 
 
-def test_odd_brackets(tmp_path):
+def test_bad_folders(tmp_path):
     for words, *speeds in (
         ("of the same exposure: EV", 60, 59, 30),
         ("not whole stops apart: EV", 60, 60 / 2**0.5),
         ("not evenly spaced: EV", 60, 30, 7.5),
     ):
-        folder = tmp_path / words
-        bracket(folder, {f"{speed:.0f}.jpg": (4, 1 / speed, 100) for speed in speeds})
-        fails(words, read_folder, folder)
-
-
-def test_other_bad_folders(tmp_path):
+        bracket(tmp_path / words, {f"{speed:.0f}.jpg": (4, 1 / speed, 100) for speed in speeds})
+        fails(words, read_folder, tmp_path / words)
     fails("There is no folder", read_folder, tmp_path / "0")
     for folder, words, *files in (
         ("1", r"at least two photos; .* has 1", ("ev+0.png", 6)),
