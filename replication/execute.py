@@ -65,10 +65,8 @@ def execute(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Execute notebooks of `folder`, `jobs` at a time, and yield name and record of each that succeeds.
 
-    They run in `folder`; `output` receives `NAME.ipynb` or `NAME.failed.ipynb` and what they write.
-
-    Raises:
-        ReplicationError: A notebook failed; no other is started, and those that run are finished.
+    They run in `folder`; `output` receives `NAME.ipynb` or `NAME.failed.ipynb` and what they write. When
+    one fails, no other is started, those that run are finished, and a ReplicationError says why.
     """
     waiting, running, errors, jobs = list(tasks), {}, [], max(1, min(jobs, len(tasks)))
     with tempfile.TemporaryDirectory() as kernels:

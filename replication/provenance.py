@@ -36,7 +36,10 @@ def provenance(**extra: Any) -> dict[str, Any]:
     commit, dirty = _git_state()
     described = {"version": __version__, "code_version": code_version(), "date": utc_now()}
     described |= {"git_commit": commit, "git_dirty": dirty, "python": platform.python_version()}
-    described |= {"platform": platform.platform(), "cpu": _cpu_model(), "cores": usable_cores()}
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
+    cpu = model[1] if model else platform.processor() or platform.machine()
+    described |= {"platform": platform.platform(), "cpu": cpu, "cores": usable_cores()}
     described["device"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
     known = {one.name.lower().replace("_", "-"): one.version for one in distributions()}
     described["packages"] = {name: known.get(name.lower()) for name in PACKAGES}
@@ -64,9 +67,3 @@ def _git_state() -> tuple[str, bool | str]:
     except (OSError, subprocess.CalledProcessError):
         return "unknown", "unknown"
     return commit.strip(), bool(changed.strip())
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()

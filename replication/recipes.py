@@ -53,10 +53,9 @@ def train_subnetworks(
         init: Weights folder to start from; by default fresh weights from the seed.
         inferred_from: Weights folder of the subnetworks that infer the input; by default it is the
             true image (Section 4.3 allows both; D7).
-        activation: Instead of the paper's.
-        device: cpu, cuda or cuda:N, by default a GPU where there is one; `threads`, those of the CPU.
-        compile: As in :func:`replication.train.train`.
-        **recipe: Fields of :class:`replication.train.Recipe`.
+        activation: Instead of the paper's; `threads`, those of the CPU.
+        device: cpu, cuda or cuda:N, by default a GPU where there is one.
+        **recipe: Fields of :class:`replication.train.Recipe`; `compile`, as in its module's `train`.
     """
     plan, evs = Recipe.of(recipe), tuple(dict.fromkeys(evs))
     evs = chain_evs(evs) if plan.mode == "chained" else evs

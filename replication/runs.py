@@ -41,9 +41,8 @@ from replication.weights import WEIGHTS, chain_hash
 def notebook_parameters(path: str | Path) -> dict[str, Any]:
     """Default parameters of a notebook, name -> value: the assignments of its cell tagged `parameters`.
 
-    Raises:
-        ReplicationError: There is not one such cell (a notebook saved from a run has two), or it holds more
-            than plain literals (a computed value would go stale).
+    ReplicationError if there is not one such cell (a notebook saved from a run has two), or it holds
+    more than plain literals (a computed value would go stale).
     """
     cells, tags = read_notebook(path).cells, {"parameters", INJECTED}
     try:
@@ -98,16 +97,12 @@ def plan(
     device: str | None = None,
     notebook_folder: str | Path = NOTEBOOKS,
 ) -> list[Task]:
-    """Work out the executions of a profile, and check them all before any runs.
+    """Work out the executions of a profile; ReplicationError for unknown names and values of other types.
 
     Args:
-        profile: From `load_profile`.
-        notebooks: Only these notebooks, in the profile's order; all by default.
+        profile: From `load_profile`; `notebooks`, those to run, in its order (all by default).
         parameters: For every notebook that has such a parameter, instead of the profile's (a matrix too).
         device: The parameter `device` of those that have one; `notebook_folder`, where all are.
-
-    Raises:
-        ReplicationError: Unknown notebook or parameter, or a value of another type than the default.
     """
     given, listed, tasks, used = dict(parameters or {}), profile["notebooks"], [], set()
     wanted, known = list(listed if notebooks is None else notebooks), ", ".join(listed)
@@ -165,11 +160,9 @@ def run(
         profile: Name of a profile; `parameters`, `device` and `notebook_folder` as in `plan`.
         notebooks: Only these notebooks; the results of the others in the run's folder stay.
         jobs: Executions of one notebook's matrix at once; they share the cores and get a GPU each.
-        output: The run's folder, `results/runs/PROFILE` by default.
+        output: The run's folder, `results/runs/PROFILE` by default. It receives `NAME.ipynb` per
+            execution, `provenance.json`, and what the notebooks write; it is returned.
         progress: Called with one line per execution.
-
-    Returns:
-        The run's folder: `NAME.ipynb` per execution, `provenance.json`, and what the notebooks wrote.
 
     Raises:
         ReplicationError: Bad input (before anything runs), or a notebook failed (`NAME.failed.ipynb`).

@@ -232,14 +232,13 @@ def train(
         networks: EV -> network, in the order of the chain; one entry trains one subnetwork.
         patches: Patches of every EV in use; their device is the device of the training.
         recipe: What to do; `label` is shown with the progress.
-        folder: Receives ``log.csv``, ``checkpoint.safetensors`` and, at the end, the returned
-            ``final.safetensors``.
+        folder: Receives ``log.csv``, ``checkpoint.safetensors``, and ``final.safetensors``, returned.
         facts: What else must agree to resume, such as the data (JSON values).
         compile: Use ``torch.compile`` (it needs a C++ compiler).
 
     Raises:
-        ReplicationError: The loss is not finite (the last good checkpoint stays), the folder is in use,
-            cannot be written or holds another training, or the processes cannot share the batch.
+        ReplicationError: The loss is not finite (the last good checkpoint stays), or the folder is in
+            use, cannot be written, or holds another training.
     """
     folder, recipe, device = check_folder(folder), recipe.on(patches.device), patches.device
     checkpoint, final = folder / "checkpoint.safetensors", folder / "final.safetensors"
@@ -256,8 +255,8 @@ def train(
     with nullcontext() if rank else locked(folder), tf32:
         saved = final if final.exists() else checkpoint
         start = _load(saved, module, optimizer, facts) if saved.exists() else 0
-        log = read_log(log_file) if start and log_file.exists() else []
-        log = [row for row in log if row["step"] <= start]
+        written = read_log(log_file) if start and log_file.exists() else []
+        log = [row for row in written if row["step"] <= start]
         quick = {ev: for_training(network) for ev, network in networks.items()}
         if compile:
             quick = {ev: torch.compile(network) for ev, network in quick.items()}

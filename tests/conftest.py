@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from replication.hdr import io
 from replication.model import DeepChain, SubNetwork
 from replication.train import seeded
 from replication.weights import save_weights, weights_path
@@ -28,9 +30,25 @@ def small(activation: str = "mprelu", *, seed: int = 0, kernels: int = 4, **opti
 
 
 def files(folder: Path) -> list[str]:
-    """Files under a folder but for its lock, by relative path."""
-    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return [name for name in found if name != ".lock"]
+    """Files under a folder but for locks, by relative path."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def frames(number: int, side: int = 176) -> dict[int, np.ndarray]:  # MS-SSIM needs 161 pixels
+    """Smooth light, photographed seven times by a camera with gamma 2.2."""
+    coarse = np.random.default_rng(number).uniform(-2.5, 1.5, (6, 6, 3)).astype(np.float32)
+    light = 2 ** cv2.resize(coarse, (side, side))
+    photos = {ev: np.clip(light * 2.0**ev, 0, 1) ** (1 / 2.2) for ev in range(-3, 4)}
+    return {ev: np.uint8(255 * photo) for ev, photo in photos.items()}
+
+
+def vds(root: Path, side: int = 176) -> None:
+    """The tree of the paper's data set: four scenes to train, two to test."""
+    for number in range(1, 7):
+        name, split = f"t{number:02d}", "train" if number < 5 else "test"
+        for ev, image in frames(number, side).items():
+            io.write_png(root / f"vds/{split}/set/{name}/{name}_{ev}EV_true.jpg.png", image)
 
 
 def randomise_norms(network: nn.Module, seed: int = 0) -> nn.Module:

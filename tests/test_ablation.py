@@ -10,28 +10,21 @@ from replication.baselines import tone_curve
 from replication.data.stacks import ExposureStack
 from replication.evaluation import ablation, rows
 from replication.evaluation.ablation import BASE, STUDIES, activation_rows, run_study
-from replication.files import ReplicationError, locked
+from replication.files import locked
 from replication.images import to_uint8
 from replication.metrics import psnr
 from replication.model import SubNetwork, as_prelu, parameter_count
 from replication.reconstruct import infer_exposure
 from replication.train import Recipe, seeded
 from replication.weights import load_weights, weights_path
-from tests.conftest import randomise_norms
-
-
-def camera(scene: str, split: str, seed: int, side: int = 80) -> ExposureStack:
-    """A scene of smooth radiance, photographed with gamma 2.2 and clipping."""
-    coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 4 - 2.5
-    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
-    log2 = smooth[0].permute(1, 2, 0).numpy()
-    images = {ev: to_uint8(np.clip(2.0 ** (log2 + ev), 0, 1) ** (1 / 2.2)) for ev in range(-3, 4)}
-    return ExposureStack("made", scene, split, images)
+from tests.conftest import frames, randomise_norms
+from tests.test_stacks import fails
 
 
 @pytest.fixture
 def made(monkeypatch):
-    stacks = [camera("a", "train", 0), camera("b", "train", 1), camera("c", "test", 2, side=176)]
+    scenes = [("a", "train", 80), ("b", "train", 80), ("c", "test", 176)]
+    stacks = [ExposureStack("made", *s[:2], frames(n, s[2])) for n, s in enumerate(scenes)]
     curves = tone_curve.fit(stack.images for stack in stacks[:2])
     load = lambda dataset, *, split: [s for s in stacks if (s.dataset, s.split) == (dataset, split)]  # noqa: E731
     monkeypatch.setattr(ablation, "load_stacks", load)
@@ -80,13 +73,12 @@ def test_rows_are_complete_and_a_finished_study_is_not_computed_again(made, tmp_
     monkeypatch.setattr(ablation, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(ablation, "infer_exposure", lambda *_, **__: pytest.fail("scored again"))
     assert study(tmp_path, contenders=["chain", "shallow"]).read_bytes() == before
-    with pytest.raises(ReplicationError, match=r"ev\+3.safetensors was .* another patches, 24"):
-        study(tmp_path, contenders=["shallow"], patches=16)
+    words = r"ev\+3.safetensors was .* another patches, 24"
+    fails(words, study, tmp_path, contenders=["shallow"], patches=16)
     made[0].images[3][0, 0] ^= 1
-    with pytest.raises(ReplicationError, match="another training_hash"):
-        study(tmp_path, contenders=["shallow"])
-    with locked(tmp_path / "table2"), pytest.raises(ReplicationError, match="in use by another"):
-        study(tmp_path, contenders=["shallow"])
+    fails("another training_hash", study, tmp_path, contenders=["shallow"])
+    with locked(tmp_path / "table2"):
+        fails("in use by another", study, tmp_path, contenders=["shallow"])
 
 
 @pytest.mark.parametrize(("name", "evs"), [("chain", (0, 1, 2, 3)), ("shallow", (0, 3))])
@@ -120,22 +112,19 @@ def test_scores_are_those_of_the_networks_run_one_after_the_other(made, tmp_path
         assert scores["chained", ev] == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"name": "table9"}, "Unknown study 'table9'; known are table2, table3, sensitivity"),
-        ({"contenders": ["deep"]}, "Unknown contender of table2 'deep'; known are chain, shallow"),
-        ({"seeds": 0}, "The number of seeds must be at least 1, not 0"),
-        ({"jobs": 0}, "The number of processes must be at least 1, not 0"),
-        ({"patches": 2}, "batch_size"),
-        ({"precision": "int8"}, "int8"),
-        ({"recipe": "secret"}, "Unknown recipe 'secret'; known are reference, paper"),
-        ({"device": "nonsense"}, "nonsense"),
-    ],
-)
+WRONG = [
+    ({"name": "table9"}, "Unknown study 'table9'; known are table2, table3, sensitivity"),
+    ({"contenders": ["deep"]}, "Unknown contender of table2 'deep'; known are chain, shallow"),
+    ({"seeds": 0}, "The number of seeds must be at least 1, not 0"),
+    ({"patches": 2}, "batch_size"),
+    ({"recipe": "secret"}, "Unknown recipe 'secret'; known are reference, paper"),
+    ({"device": "nonsense"}, "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), WRONG)
 def test_wrong_orders_are_refused_before_any_work(tmp_path, options, sentence):
-    with pytest.raises(ReplicationError, match=sentence):
-        study(tmp_path, **options)
+    fails(sentence, study, tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
 

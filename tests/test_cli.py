@@ -18,7 +18,7 @@ from replication.files import REFERENCE
 from replication.hdr import io
 from replication.report import verify
 from replication.weights import weights_path
-from tests.test_profiles import vds
+from tests.conftest import files, vds
 
 VERBS = ("convert", "fetch", "train", "ablate", "run", "evaluate", "compare", "verify", "report")
 
@@ -26,11 +26,6 @@ VERBS = ("convert", "fetch", "train", "ablate", "run", "evaluate", "compare", "v
 def picture(height=48, width=61, seed=0):
     small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
-def files(folder):
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 def program(command, **environment):
@@ -76,8 +71,7 @@ def test_fetch_and_train(tmp_path, monkeypatch, capsys):
 
 CALLS = {
     "convert a.png -o out": ("reconstruct.convert", {"tile": 512}),
-    "train --ev 1 -o out": ("recipes.train_subnetworks", {"dataset": "mini"}),
-    "train --ev 1 --seed 4 --flips -o out": ("recipes.train_subnetworks", {"seed": 4, "flips": True}),
+    "train --ev 1 --seed 4 -o out": ("recipes.train_subnetworks", {"dataset": "mini", "seed": 4}),
     "train --recipe r.yaml --jobs 2 -o out": ("recipes.run_recipe", {"dataset": None, "jobs": 2}),
     "ablate table2 -o out": ("evaluation.ablation.run_study", {"seeds": 3}),
     "run --output out -p ev=1": ("runs.run", {"parameters": {"ev": 1}}),
@@ -89,20 +83,15 @@ CALLS = {
 
 @pytest.mark.parametrize("arguments", CALLS)
 def test_the_device_and_other_options_reach_the_package(monkeypatch, arguments):
-    target, expected = CALLS[arguments]
-    calls = []
-
-    class Reached(Exception):
-        pass
+    (target, expected), calls = CALLS[arguments], []
 
     def recorded(*args, **options):
         calls.append(options)
-        raise Reached
+        raise InterruptedError("reached")
 
     monkeypatch.setattr("replication.fast.choose_device", lambda name: calls.clear())
     monkeypatch.setattr(f"replication.{target}", recorded)
-    with pytest.raises(Reached):
-        main([*arguments.split(), "--device", "cuda:1"])
+    assert main([*arguments.split(), "--device", "cuda:1"]) == 2
     assert (expected | {"device": "cuda:1"}).items() <= calls[0].items()
 
 
@@ -123,7 +112,7 @@ def test_verify_report_and_run_say_what_they_found(monkeypatch, capsys, tmp_path
     assert main(["evaluate", "openstacks", "-o", "out"]) == 0
     told = capsys.readouterr().out
     assert told.endswith(f"Protocol: {radiance.PROTOCOL}.\nRows in {shipped}.\n")
-    assert "hdrps, mean ± σ" in told
+    assert "hdrps, 10 test scenes\n" in told
     calls, documents = [], "replication.report.documents"
     monkeypatch.setattr(f"{documents}.update_tables", lambda *, check: calls.append(check))
     assert main(["report", "--check"]) == main(["report"]) == 0
@@ -141,7 +130,6 @@ def test_verify_report_and_run_say_what_they_found(monkeypatch, capsys, tmp_path
 SAID = """
                                             > required: VERB; see `python -m replication --help`
 conver                                      > 'conver' convert
-convert                                     > -o/--output; see `python -m replication convert --help`
 convert PHOTO -o EMPTY                      > -o/--output name of the folder is empty
 convert PHOTO -o PHOTO                      > PHOTO is not a folder
 convert PHOTO -o TMP/out --tile 0           > --tile '0'
@@ -154,7 +142,6 @@ run --outputs TMP/out                       > --outputs; see `python -m replicat
 run 99 -o TMP/out                           > no notebook '99' 06_ldr_stacks
 run -o TMP/out -p ev                        > NAME=VALUE, not 'ev'
 train -o TMP/out                            > --ev --recipe train --help
-train -o TMP/out --ev 1 --recipe r.yaml     > --ev --recipe
 train -o TMP/out --recipe r.yaml --patches 5 > r.yaml decides patches
 train -o TMP/out --ev 1                     > TMP/data fetch mini
 ablate table2 -o TMP/out --jobs 0           > --jobs '0' ablate --help
@@ -174,8 +161,7 @@ def test_bad_input_is_said_in_one_line_and_leaves_nothing(line, tmp_path, monkey
     before = files(tmp_path)
     assert main([word.replace("EMPTY", "") for word in arguments.split()]) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert line.endswith((".", ")"))
+    assert re.fullmatch("error: .*[.)]", line)
     assert not [part for part in words.split() if part not in line]
     assert files(tmp_path) == before
 
@@ -210,8 +196,7 @@ def test_a_stopped_training_leaves_no_half_written_file(tmp_path, sent, status):
     vds(tmp_path, side=72)
     brief = {"--dataset": "vds", "--ev": 1, "--patches": 1000000, "--batch-size": 2}
     order = ["-m", "replication", "train", *itertools.chain(*brief.items()), "-o"]
-    environment = {"REPLICATION_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = program([*order, tmp_path / "out"], **environment)
+    done = program([*order, tmp_path / "out"], REPLICATION_DATA=str(tmp_path), OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / ".lock").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -67,10 +67,9 @@ def test_rgbe_reads_a_hand_made_file(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".hdr", ".exr"])
-@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 300, 3)])
-def test_sizes_types_and_names(tmp_path, suffix, shape):
+def test_sizes_types_and_names(tmp_path, suffix):
     path = tmp_path / NOT_UTF_8 / f"{NOT_UTF_8}{suffix}"
-    for dtype in (np.float16, np.float64):
+    for dtype, shape in ((np.float16, (1, 1, 3)), (np.float64, (2, 300, 3))):
         image = np.minimum(radiance(shape), 6e4).astype(dtype)[:, ::-1]
         io.write_hdr(path, image)
         error = np.abs(io.read_hdr(path) - image)
@@ -164,21 +163,22 @@ def test_16_bit_grey_alpha_inverted_and_lzw(tmp_path):
         assert np.array_equal(io.read_image(path), truth), path.name
 
 
-@pytest.mark.parametrize(
-    "words", ["signed 16-bit integers (int16)", "signed 8-bit integers (int8)", "32-bit floats (float32)"]
-)
-@pytest.mark.parametrize("kind", ["minisblack", "rgb"])
-def test_tiff_of_other_numbers_is_refused(tmp_path, words, kind):
-    dtype, words = words.split("(")[1][:-1], re.escape(words)
-    image = np.zeros((9, 8, 3) if kind == "rgb" else (9, 8), dtype)
-    tifffile.imwrite(tmp_path / "a.tif", image, photometric=kind)
-    fails(f"its pixels are {words}, not unsigned 8 or 16", io.read_image, tmp_path / "a.tif")
+@pytest.mark.parametrize("words", ["signed 16-bit integers (int16)", "32-bit floats (float32)"])
+def test_tiff_of_other_numbers_is_refused(tmp_path, words):
+    for kind, shape in (("minisblack", (9, 8)), ("rgb", (9, 8, 3))):
+        image = np.zeros(shape, words.split("(")[1][:-1])
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric=kind)
+        sentence = f"its pixels are {re.escape(words)}, not unsigned 8 or 16"
+        fails(sentence, io.read_image, tmp_path / "a.tif")
 
 
-def test_png_of_levels_and_of_floats(tmp_path):
+def test_png_of_levels_and_of_floats(tmp_path, monkeypatch):
     rgb, path = picture(), tmp_path / NOT_UTF_8 / f"{NOT_UTF_8}.png"
     io.write_png(path, rgb)
     assert np.array_equal(Image.open(path), rgb)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        fails("more pixels", io.read_image, path)
     io.write_png(path, np.float32(rgb / 255))
     assert np.array_equal(io.read_image(path), rgb)
     io.write_png(path, np.full((1, 1, 3), 0.3))
@@ -186,7 +186,7 @@ def test_png_of_levels_and_of_floats(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["hdr", "exr", "jpg", "png", "webp", "bmp", "16.png", "16.tif"])
-@pytest.mark.parametrize("share", [0.001, 0.02, 0.3, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.99])
 def test_incomplete_files_are_refused_without_a_word(tmp_path, capfd, suffix, share):
     path, read = tmp_path / f"a.{suffix}", io.read_image
     if suffix in ("hdr", "exr"):
@@ -223,27 +223,16 @@ def test_files_that_are_no_images(tmp_path, suffix):
         assert str(path) in str(error.value)
 
 
-def test_huge_pictures_are_refused(tmp_path, monkeypatch):
-    io.write_png(tmp_path / "a.png", picture())
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    fails("more pixels", io.read_image, tmp_path / "a.png")
-
-
-def test_bad_images_leave_no_file(tmp_path):
+def test_bad_images_and_unwritable_targets_leave_no_file(tmp_path):
     fails("tif", io.write_hdr, tmp_path / "a.tif", ONES)
     fails("too bright", io.write_hdr, tmp_path / "a.hdr", ONES * 2e38)
     fails("jpg", io.write_png, tmp_path / "a.jpg", picture())
     fails("0 and 1", io.write_png, tmp_path / "a.png", ONES * 1.01)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["a.hdr", "a.exr", "a.png"])
-def test_unwritable_targets(tmp_path, name):
-    write = io.write_png if name == "a.png" else io.write_hdr
-    (tmp_path / name / "file").mkdir(parents=True)
+    (tmp_path / "a.png" / "file").mkdir(parents=True)
     (tmp_path / "file").write_text("x")
-    for target in (tmp_path / "file" / name, tmp_path / name):
-        fails("Cannot write", write, target, ONES)
+    fails("Cannot write", io.write_png, tmp_path / "a.png", ONES)
+    fails("Cannot write", io.write_hdr, tmp_path / "file" / "a.exr", ONES)
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -83,16 +83,11 @@ def test_03_trains_one_subnetwork(tmp_path_factory):
     assert validation["scenes"] == len(val) == 4
     assert validation["psnr_db"]["identity"] == pytest.approx(unchanged, abs=1e-3)
     record = json.loads((out / "provenance.json").read_text())
-    (entry,) = record["notebooks"].values()
-    assert list(entry["produced"]) == ["weights/ev-1.safetensors"]
-    assert entry["defaults"]["seed"] == 0
     assert record["data_hashes"] == {"mini": dataset_hash(load_stacks("mini"))}
 
 
-STUDIES = [
-    ("04_chain_vs_shallow", "table2", {"chain": (3,), "shallow": (3,)}),
-    ("05_mprelu_vs_prelu", "table3", {"mprelu": (-1, -2, -3)}),
-]
+STUDIES = [("04_chain_vs_shallow", "table2", {"chain": (3,), "shallow": (3,)})]
+STUDIES += [("05_mprelu_vs_prelu", "table3", {"mprelu": (-1, -2, -3)})]
 
 
 @pytest.mark.parametrize(("notebook", "table", "contenders"), STUDIES)
@@ -162,7 +157,7 @@ def png(pictures):
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def finished_run(tmp_path, outputs=(), parameters=None, text="6 * 7"):
+def finished_run(tmp_path, outputs=(), ev=1, text="6 * 7"):
     """A finished run of one notebook, as papermill leaves it, and the folder of the notebook."""
     folder, output, new = tmp_path / "notebooks", tmp_path / "run", nbformat.v4
     head = [new.new_markdown_cell("# A"), new.new_code_cell("ev = 1")]
@@ -177,7 +172,7 @@ def finished_run(tmp_path, outputs=(), parameters=None, text="6 * 7"):
     source.cells[-1] = new.new_code_cell(text, execution_count=7, outputs=list(outputs))
     source.cells[-1].metadata = {"papermill": {"start_time": "2026"}, "tags": ["keep"]}
     nbformat.write(source, output / "a.ipynb")
-    entry = {"notebook": "a", "parameters": parameters or {"ev": 1}}
+    entry = {"notebook": "a", "parameters": {"ev": ev}}
     entry["executed_sha256"] = sha256_file(output / "a.ipynb")
     write_json(output / "provenance.json", {"profile": "tiny", "notebooks": {"a": entry}})
     return output, folder
@@ -211,7 +206,7 @@ REFUSED = [
     ([{"image/png": png("hdrps")}], {}, "shows pictures of hdrps; they may not be published"),
     ([{"image/jpeg": png(None)}], {}, "shows pictures of unknown sources"),
     ([{"text/plain": "x" * 1_000_001}], {}, "more than 1,000,000"),
-    ([], {"parameters": {"ev": 2}}, "was not run with its default parameters"),
+    ([], {"ev": 2}, "was not run with its default parameters"),
     ([], {"text": "6 * 8"}, "has been edited since it was run"),
 ]
 

@@ -3,8 +3,6 @@
 import csv
 import os
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 
@@ -17,6 +15,7 @@ from replication.hdr import io
 from replication.model import SubNetwork, activation_for
 from replication.train import Recipe, seeded
 from replication.weights import save_weights, weights_path
+from tests.conftest import frames, vds
 
 DATASETS = {"quick": "mini", "open": "openstacks", "full": "openstacks", "paper": "vds"}
 SHORT = {  # what differs between profiles is executed once; `make replicate` executes the quick one
@@ -25,22 +24,6 @@ SHORT = {  # what differs between profiles is executed once; `make replicate` ex
     "paper": ["03_train_ev", "06_ldr_stacks"],
 }
 BRIEF = {"patches": 16, "scaling_scenes": 1, "scene_number": 0, "jobs": 1, "ev": -3}
-
-
-def frames(number, side=176):  # MS-SSIM needs 161 pixels
-    """Smooth light, photographed seven times by a camera with gamma 2.2."""
-    coarse = np.random.default_rng(number).uniform(-2.5, 1.5, (6, 6, 3)).astype(np.float32)
-    light = 2 ** cv2.resize(coarse, (side, side))
-    photos = {ev: np.clip(light * 2.0**ev, 0, 1) ** (1 / 2.2) for ev in range(-3, 4)}
-    return {ev: np.uint8(255 * photo) for ev, photo in photos.items()}
-
-
-def vds(root):
-    """The authors' folders."""
-    for number in range(1, 7):
-        name, split = f"t{number:02d}", "train" if number < 5 else "test"
-        for ev, image in frames(number).items():
-            io.write_png(root / f"vds/{split}/set/{name}/{name}_{ev}EV_true.jpg.png", image)
 
 
 def openstacks(root):

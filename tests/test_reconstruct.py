@@ -15,16 +15,10 @@ from replication.hdr import io, reinhard
 from replication.images import to_uint8
 from replication.model import DeepChain, ShallowNetwork
 from replication.paper import EVS
-from replication.reconstruct import (
-    convert,
-    infer_exposure,
-    infer_stack,
-    load_chain,
-    merge_stack,
-    reconstruct,
-)
+from replication.reconstruct import convert, infer_exposure, infer_stack, load_chain, merge_stack
 from replication.weights import save_weights, weights_path
 from tests.conftest import files
+from tests.test_stacks import fails
 
 
 def noise(*size, seed=0):
@@ -38,9 +32,7 @@ def plainly(network, image):
         return network(x).clamp(0, 1)[0].permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize(
-    ("ev", "size", "tile"), [(1, (150, 97), 32), (-1, (81, 200), 50), (1, (10, 90), 64)]
-)
+@pytest.mark.parametrize(("ev", "size", "tile"), [(1, (150, 97), 32), (-1, (10, 90), 50)])
 def test_tiles_equal_the_whole_image_and_a_smaller_overlap_would_not_do(chain, monkeypatch, ev, size, tile):
     image = noise(*size)
     whole = infer_exposure(image, chain[ev], method="whole")
@@ -91,7 +83,7 @@ def test_stack_is_the_chain_on_8_bit_images_and_is_merged(chain, photo):
         difference = np.abs(to_uint8(plainly(chain[ev], before)).astype(int) - stack[ev])
         assert difference.max() <= 1  # a rounding at .5 may fall either way
         assert (difference > 0).mean() < 1e-3
-    hdr = reconstruct(photo, chain)
+    hdr = module.reconstruct(photo, chain)
     assert (hdr.dtype, hdr.shape) == (np.float32, photo.shape)
     np.testing.assert_array_equal(hdr, merge_stack(stack))
 
@@ -105,27 +97,18 @@ def test_load_chain_finds_weights_and_further_evs(weights_folder, tmp_path):
         save_weights(longer[ev], weights_path(ev, tmp_path), {"ev": ev})
     assert load_chain(tmp_path).evs == longer.evs
     save_weights(longer[4], weights_path(4, tmp_path), {"ev": 3})
-    with pytest.raises(ReplicationError, match=r"ev\+4\.safetensors is for the ev 3, not 4"):
-        load_chain(tmp_path)
+    fails(r"ev\+4\.safetensors is for the ev 3, not 4", load_chain, tmp_path)
     weights_path(1, tmp_path).unlink()
-    with pytest.raises(ReplicationError, match=r"No weights at .*ev\+1"):
-        load_chain(tmp_path)
-    with pytest.raises(ReplicationError, match=r"No weights folder at .*none"):
-        load_chain(tmp_path / "none")
+    fails(r"No weights at .*ev\+1", load_chain, tmp_path)
+    fails(r"No weights folder at .*none", load_chain, tmp_path / "none")
 
 
-@pytest.mark.parametrize(
-    ("bad", "options", "message"),
-    [
-        (np.zeros((4, 4), np.uint8), {}, r"RGB array \(H, W, 3\), not \(4, 4\)"),
-        (noise(4, 4), {"method": "fast"}, "Unknown method 'fast'"),
-        (noise(4, 4), {"tile": 0}, "must be positive"),
-        (noise(4, 4), {"device": "abacus"}, "Unknown device 'abacus'"),
-    ],
-)
-def test_bad_photos_and_options_are_refused(chain, bad, options, message):
-    with pytest.raises(ReplicationError, match=message):
-        infer_stack(bad, chain, **options)
+def test_bad_photos_and_options_are_refused(chain):
+    shape = r"RGB array \(H, W, 3\), not \(4, 4\)"
+    fails(shape, infer_stack, np.zeros((4, 4), np.uint8), chain)
+    fails("Unknown method 'fast'", infer_stack, noise(4, 4), chain, method="fast")
+    fails("must be positive", infer_stack, noise(4, 4), chain, tile=0)
+    fails("Unknown device 'abacus'", infer_stack, noise(4, 4), chain, device="abacus")
 
 
 # ------------------------------------------------------------------------------------ convert
@@ -184,9 +167,7 @@ def test_a_photo_that_fails_does_not_stop_the_others(tmp_path, weights_folder, m
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names of bytes")
-def test_names_beyond_utf_8_a_terminal_of_ascii_and_the_built_in_photo(
-    tmp_path, weights_folder, monkeypatch
-):
+def test_names_beyond_utf_8_and_the_built_in_photo(tmp_path, weights_folder, monkeypatch):
     name = os.fsdecode(b"caf\xe9")
     photo = save(tmp_path / "x.png", noise(8, 9)).rename(tmp_path / f"{name}.png")
     output = text_io.TextIOWrapper(text_io.BytesIO(), encoding="ascii")
@@ -205,20 +186,8 @@ def test_a_black_photo_stays_black(chain):
     assert not reinhard.tone_map(hdr).any()
 
 
-@pytest.mark.parametrize(
-    ("photos", "output", "message"),
-    [
-        (["1/a.png", "2/a.png"], "out", "Two photos are named 'a'"),
-        (["a.png"], "", "output folder is empty"),
-        (["a.png"], __file__, "is not a folder"),
-    ],
-)
-def test_bad_orders_are_refused(weights_folder, photos, output, message):
-    with pytest.raises(ReplicationError, match=message):
-        convert(photos, output, weights=weights_folder)
-
-
-def test_an_interrupt_leaves_nothing_half_written(tmp_path, weights_folder, monkeypatch):
+def test_bad_orders_and_an_interrupt_leave_nothing_half_written(tmp_path, weights_folder, monkeypatch):
+    fails("Two photos are named 'a'", convert, ["1/a.png", "2/a.png"], tmp_path / "results")
     photos = [save(tmp_path / f"{name}.png", noise(12, 9)) for name in "ab"]
     write, calls = io.write_png, []
 

@@ -37,9 +37,10 @@ def write_profile(folder, text, name="tiny"):
     (folder / "profiles" / f"{name}.yaml").write_text(PROFILE + text)
 
 
-def run_tiny(folder, *args, profile="tiny", **kwargs) -> Path:
-    options = {"output": folder.parent / "run", "notebook_folder": folder} | kwargs
-    return runs.run(profile, *args, **options)
+def run_tiny(folder, *args, profile="tiny", **options) -> Path:
+    return runs.run(
+        profile, *args, **{"output": folder.parent / "run", "notebook_folder": folder} | options
+    )
 
 
 def record_of(output):
@@ -62,9 +63,8 @@ def folder(tmp_path):
 
 
 ENVIRONMENT = """
-import json, os, sys, tqdm
+import json, matplotlib, os, sys, tqdm
 from pathlib import Path
-import matplotlib
 list(tqdm.tqdm(range(3)))
 found = {"cwd": os.getcwd(), "python": sys.executable, "values": [dataset, colour, rate, device]}
 found |= {name: os.environ.get(name) for name in ("MPLBACKEND", "OMP_NUM_THREADS")}
@@ -122,8 +122,9 @@ def test_run_executes_in_order_and_leaves_only_results(good):
     executed = ["01_data", "03_train_ev_ev+1", "03_train_ev_ev-1", "08_last"]
     notebooks = [f"{name}.ipynb" for name in executed]
     assert names_in(output) == [*notebooks, "out.txt", "provenance.json", "tables", "weights"]
-    told = [line.split()[0] for line in lines]
-    assert (told[0], told[1], sorted(told[1:])) == ("4", "01_data", executed)
+    assert lines[0] == f"4 executions into {output}"
+    told = [line.split()[0] for line in lines[1:]]
+    assert (told[0], sorted(told)) == ("01_data", executed)
     found = json.loads((output / "tables" / "found.json").read_text())
     assert Path(found["cwd"]) == folder.resolve()
     assert found["python"] == sys.executable  # not Jupyter's kernel, nor the file's Julia
@@ -155,33 +156,23 @@ def test_provenance_of_a_run(good):
         assert str(private) not in (output / "provenance.json").read_text()
 
 
-def test_resume_keeps_what_is_there_and_refuses_what_is_not(good, tmp_path, monkeypatch):
+def test_a_run_of_some_notebooks_keeps_the_results_of_the_others(good, tmp_path, monkeypatch):
     folder, finished, _ = good
-    again = []
+    again, output = [], tmp_path / "run"
     monkeypatch.setattr(runs, "execute", lambda tasks, *_: iter(again.extend(tasks) or ()))
-    output = tmp_path / "run"
-    resume = {"from_notebook": "08_last", "output": output, "device": "cpu"}
-    with pytest.raises(ReplicationError, match="01_data has not been run there"):
-        run_tiny(folder, **resume)
-    assert not output.exists()
     shutil.copytree(finished, output)
     old = record_of(output)["notebooks"]
-    run_tiny(folder, **resume)
+    run_tiny(folder, ["08_last"], output=output)
     assert [task.name for task in again] == ["08_last"]
     old.pop("08_last")
     assert record_of(output)["notebooks"] == old
-    with pytest.raises(ReplicationError, match=r"01_data has not been run there with .*green"):
-        run_tiny(folder, **resume, parameters={"colour": "green"})
-    (output / "weights" / "ev-1.txt").unlink()
-    with pytest.raises(ReplicationError, match=r"03_train_ev_ev-1 .* lost \['weights/ev-1"):
-        run_tiny(folder, **resume)
     write_profile(folder, "  08_last: {}\n", name="other")
     with pytest.raises(ReplicationError, match="holds a run of the profile 'tiny'"):
         run_tiny(folder, profile="other", output=output)
 
 
 RECORD = '{"profile": "tiny", "notebooks": %s}'
-RECORDS = ["{", "[]", "{}", '{"profile": "tiny"}', RECORD % '{"a": {}}', RECORD % '{"a": 1}']
+RECORDS = ["{", "[]", RECORD % '{"a": {}}', RECORD % '{"a": 1}']
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -192,22 +183,20 @@ def test_a_damaged_record_is_refused(folder, record):
 
 
 def test_only_results_of_planned_notebooks_are_removed_and_a_run_is_locked(folder, monkeypatch):
-    """Whatever the record names: files outside the folder and other notebooks of the user stay."""
+    """Whatever the record names, other notebooks of the user stay."""
     output = folder.parent / "run"
-    output.mkdir()
-    mine = [folder.parent / "thesis.ipynb", output / "notes.ipynb"]
-    for path in [*mine, output / "01_first.ipynb"]:
-        path.write_text("mine")
-    names = ["../thesis", str(mine[0].with_suffix("")), "notes", "01_first"]
-    entries = {name: {"notebook": "01_first", "parameters": {}, "produced": {}} for name in names}
-    (output / "provenance.json").write_text(RECORD % json.dumps(entries))
+    mine, old = output / "notes.ipynb", output / "01_first.ipynb"
+    entries = {name: {"notebook": "01_first"} for name in ("notes", "01_first")}
+    record = {"profile": "tiny", "notebooks": entries}
+    for path in (mine, old, output / "provenance.json"):
+        files.write_json(path, record)
     monkeypatch.setattr(runs, "execute", lambda *_: iter(()))
     with files.locked(output), pytest.raises(ReplicationError, match="in use by another"):
         run_tiny(folder)
-    assert (output / "01_first.ipynb").exists()
+    assert old.exists()
     run_tiny(folder)
-    assert [path.read_text() for path in mine] == ["mine", "mine"]
-    assert not (output / "01_first.ipynb").exists()
+    assert mine.exists()
+    assert not old.exists()
 
 
 # -------------------------------------------------------------------------------- what goes wrong
@@ -258,18 +247,15 @@ BAD_PROFILES = """
 01_first: {produces: ['ev{ev}.txt']}    > cannot fill in produces
 01_first: {paramters: {}}               > .notebooks.*01_first.*'paramters' was unexpected
 02_second: {matrix: {ev: []}}           > matrix.ev: ..
-02_second: {matrix: {ev: [1, 1]}}       > non-unique
 02_second: {matrix: {ev: [a/b]}}        > 'a/b' is not of type 'integer'
 01_first: {parameters: {output_dir: x}} > no parameter output_dir
 01_first: {produces: [../x]}            > '../x' does not match
-01_first: {produces: x}                 > 'x' is not of type 'array'
 01_first: {                             > YAML
 010: {}                                 > 8 is not of type 'string'
 """
 BAD_OPTIONS = [
     ({"parameters": {"photo": Path("a.jpg")}}, "photo cannot be"),
     ({"notebooks": ["03"]}, "tiny has no notebook '03'; it runs: 01_first, 02_second"),
-    ({"from_notebook": "03"}, "tiny has no notebook '03'"),
     ({"parameters": {"stpes": 1}}, "No notebook of this run has a parameter stpes"),
     ({"notebooks": ["01_first"], "parameters": {"ev": 1}}, "No notebook .* ev"),
     ({"parameters": {"output_dir": "x"}}, "No notebook .* output_dir"),
@@ -311,9 +297,7 @@ def test_a_recipe_is_trained_before_the_notebooks_that_use_its_weights(folder, m
 
     def run_recipe(path, output, **options):
         calls.append((path.name, output, options))
-        output.mkdir(exist_ok=True)
-        (output / "ev+1.safetensors").write_text("weights")
-        return {1: output / "ev+1.safetensors"}
+        return {1: files.write_json(output / "ev+1.safetensors", "weights")}
 
     monkeypatch.setattr(runs, "run_recipe", run_recipe)
     monkeypatch.setattr(runs, "execute", lambda tasks, *_: iter(calls.append(tasks[0].name) or ()))
@@ -329,9 +313,8 @@ def test_a_recipe_is_trained_before_the_notebooks_that_use_its_weights(folder, m
     assert record_of(output)["recipe"]["weights"] == hashes
 
 
-GPUS = [(None, 4, None, ["0", "1", "0", "1"]), ("cuda", 2, "3,5", ["3", "5"]),
-        (None, 1, None, [None]), ("cuda:1", 2, None, [None, None]),
-        ("cpu", 2, "0", ["", ""])]  # fmt: skip
+GPUS = [(None, 4, None, ["0", "1", "0", "1"]), ("cuda", 2, "3,5", ["3", "5"]), (None, 1, None, [None])]
+GPUS += [("cuda:1", 2, None, [None, None]), ("cpu", 2, "0", ["", ""])]
 
 
 @pytest.mark.parametrize(("device", "jobs", "visible", "expected"), GPUS)
@@ -357,17 +340,13 @@ time.sleep(300)
 def test_stopped_runs_leave_nothing_running_and_nothing_half_written(folder):
     write_notebook(folder, "01_first", SLEEP)
     drivers, deadline = {}, time.monotonic() + 120
+    code = "import sys; from replication import runs; from replication.__main__ import main; "
+    code += f"runs.run.__kwdefaults__['notebook_folder'] = {str(folder)!r}; sys.exit(main(sys.argv[1:]))"
+    # a shell's background job ignores Ctrl-C and would hand that on
+    options = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "text": True}
     for sent in (signal.SIGINT, signal.SIGTERM):
-        code = (
-            "import sys; from replication import runs; from replication.__main__ import main; "
-            f"runs.run.__kwdefaults__['notebook_folder'] = {str(folder)!r}; "
-            f"sys.exit(main(['run', '--profile', 'tiny', '-o', {str(folder / sent.name)!r}]))"
-        )
-        drivers[sent] = subprocess.Popen(
-            [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True,
-            # a shell's background job ignores Ctrl-C and would hand that on
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        start = [sys.executable, "-c", code, "run", "--profile", "tiny", "-o", str(folder / sent.name)]
+        drivers[sent] = subprocess.Popen(start, stderr=-1, start_new_session=True, **options)
     for sent, driver in drivers.items():
         output = folder / sent.name
         while not (output / "pid").exists():
@@ -379,8 +358,7 @@ def test_stopped_runs_leave_nothing_running_and_nothing_half_written(folder):
         driver.send_signal(sent)
         _, errors = driver.communicate(timeout=60)
         assert driver.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
-        assert errors.startswith("error: ")
-        assert len(errors.splitlines()) == 1
+        assert re.fullmatch("error: .*\n", errors)
         while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in left):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -407,23 +385,22 @@ def test_notebooks_whose_parameters_cannot_be_read(folder, source, tags):
 
 
 def test_parse_parameters():
-    given = ["ev=-1", "rate=1e-3", "photo=a=b.jpg", "flag=True", "empty="]
-    expected = {"ev": -1, "rate": 1e-3, "photo": "a=b.jpg", "flag": True, "empty": ""}
-    assert runs.parse_parameters(given) == expected
+    given = ["ev=-1", "rate=1e-3", "photo=a=b.jpg", "empty="]
+    assert runs.parse_parameters(given) == {"ev": -1, "rate": 1e-3, "photo": "a=b.jpg", "empty": ""}
 
 
 def test_provenance_describes_code_and_machine(tmp_path):
-    path = provenance.write_provenance(tmp_path / "sub" / "p.json", seed=3)
-    record = json.loads(path.read_text())
+    record = provenance.provenance(seed=3)
+    path = files.write_json(tmp_path / "sub" / "p.json", record)
+    with pytest.raises(ReplicationError, match=r"Cannot write .*not JSON serializable"):
+        files.write_json(path, {1, 2})
+    assert json.loads(path.read_text()) == record
     assert record["seed"] == 3
     assert record["packages"]["torch"] == torch.__version__
     assert None not in record["packages"].values()
     assert record["code_version"].startswith(replication.__version__)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["date"])
     assert (record["device"] == "cpu") == (not torch.cuda.is_available())
-    with pytest.raises(ReplicationError, match=r"Cannot write .*not JSON serializable"):
-        provenance.write_provenance(path, seed={1, 2})
-    assert json.loads(path.read_text()) == record
 
 
 def test_code_version_follows_git(tmp_path, monkeypatch):

@@ -63,14 +63,10 @@ def fetch(dataset: str, *, source_dir: Folder = None, root: Folder = None, check
     """Fetch a data set, or check the one that is there, with progress bars in a terminal.
 
     Args:
-        dataset: One of `stacks.DATASETS`.
+        dataset: One of `stacks.DATASETS`; `root`, as in `stacks.load_stacks`.
         source_dir: Folder to take the files from, not the network: for mini with NAME_1k.hdr or the
             viser wheel, for openstacks laid out as openstacks.csv, for vds with the authors' trees.
-        root: As in `stacks.load_stacks`.
-        check: Only verify; list on standard error every file that is missing or differs.
-
-    Raises:
-        ReplicationError: A file cannot be had, written or verified, or another fetch is at work.
+        check: Only verify. What is missing or differs is listed on standard error and a ReplicationError.
     """
     folder, hint = stacks.folder_of(dataset, root), stacks.fetch_hint(dataset)
     source = None if source_dir is None else Path(source_dir)

@@ -22,12 +22,9 @@ STACK_EVS = tuple(sorted((0, *paper.EVS)))  # -3 ... 3, in stops from the middle
 SPLITS = ("train", "val", "test")
 DATASETS = ("mini", "openstacks", "hdrps", "empa", "vds")  # openstacks is hdrps and empa together
 MANIFESTS = PACKAGE / "data" / "manifests"
-SHOWABLE = {
-    "mini": "Poly Haven, CC0",
-    "empa": "Empa HDR image database, CC BY 4.0, doi 10.5281/zenodo.7861544",
-    "coffee": "scikit-image, CC0",
-}
-"""Data sets and photos that may be published, with their attribution; all others are for local runs."""
+# Data sets and photos that may be published, with their attribution; all others are for local runs.
+SHOWABLE = {"mini": "Poly Haven, CC0", "coffee": "scikit-image, CC0"}
+SHOWABLE |= {"empa": "Empa HDR image database, CC BY 4.0, doi 10.5281/zenodo.7861544"}
 Folder = str | Path | None
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm"}
 _EV_IN_NAME = re.compile(r"(?<![a-z])ev([+-]?\d+)(?!\.?\d)|(?<![\d.])([+-]?\d+)ev(?![a-z])", re.I)
@@ -57,9 +54,9 @@ class ExposureStack:
         for label, image in names.items():
             check_photo(image, label)
         if self.radiance is not None:
-            names[f"The radiance of {where}"] = self.radiance
+            names[label := f"The radiance of {where}"] = self.radiance
             if not np.isfinite(self.radiance).all():
-                raise ReplicationError(f"The radiance of {where} has NaN or infinite values.")
+                raise ReplicationError(f"{label} has NaN or infinite values.")
         for label, image in names.items():
             if image.shape != self.shape:
                 raise ReplicationError(f"{label} is {image.shape}, but EV +0 is {self.shape}.")
@@ -114,13 +111,9 @@ def load_stacks(
     """Stacks of a data set, EV -3 ... +3 (about 2 MB each), in the order of the manifest or the names.
 
     Args:
-        dataset: One of `DATASETS`.
-        split: "train", "val" or "test"; None takes all.
-        scenes: Names of scenes; None takes all.
+        dataset: One of `DATASETS`; unknown, missing and damaged ones are a ReplicationError.
+        split: "train", "val" or "test"; None takes all, as in `scenes`, names of scenes.
         root: Folder that holds the data sets; None is `files.data_root()`.
-
-    Raises:
-        ReplicationError: The data set or one of its files is unknown, missing or damaged.
     """
     if split not in (None, *SPLITS):
         raise ReplicationError(f"Unknown split {split!r}; there are {', '.join(SPLITS)}.")
@@ -165,10 +158,7 @@ def read_csv(path: str | Path, *columns: str) -> list[dict[str, str]]:
 
 
 def manifest(dataset: str) -> list[dict[str, str]]:
-    """Rows of the committed manifest of mini, openstacks, hdrps or empa, one a file; else ReplicationError.
-
-    Each has at least dataset, scene, split, path and ev ("-3" ... "3", or "radiance").
-    """
+    """Rows of a committed manifest: dataset, scene, split, path, ev ("-3" ... "3", "radiance"), ...."""
     if dataset == "mini":
         panoramas = read_csv(MANIFESTS / "mini.csv", "panorama", "split")
         splits = {row["panorama"]: row["split"] for row in panoramas}

@@ -41,10 +41,8 @@ def read_hdr(path: str | Path) -> np.ndarray:
 
     EXR needs channels R, G and B, or only Y (grey), of half or single precision at full resolution.
     Other channels are ignored; of several parts the first is read. NaN, infinite and negative values
-    are returned as stored. The ``EXPOSURE`` line of a ``.hdr`` header is ignored.
-
-    Raises:
-        ReplicationError: Missing, unreadable, empty, damaged or incomplete file, other suffix, no RGB.
+    are returned as stored. The ``EXPOSURE`` line of a ``.hdr`` header is ignored. Any other or incomplete
+    file is a ReplicationError.
     """
     path = Path(path)
     decode = _decode_exr if _radiance_suffix(path) == ".exr" else _decode_rgbe
@@ -79,10 +77,7 @@ def write_hdr(path: str | Path, image: np.ndarray) -> None:
 
     `image` is float (H, W, 3), linear RGB, finite, not negative; below 2^127 for ``.hdr``, where a
     channel is off by up to 1/128 of the largest channel of its pixel, and pixels darker than 1e-32
-    become 0. The folder is made if it is missing; a file is replaced.
-
-    Raises:
-        ReplicationError: Other suffix, no radiance map, or the file cannot be written; no part stays.
+    become 0. The folder is made if it is missing; a file is replaced, or stays on a ReplicationError.
     """
     path = Path(path)
     suffix, image = _radiance_suffix(path), check_radiance(image)
@@ -126,10 +121,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     The EXIF orientation is applied. Alpha is dropped, not blended. 16 bits become ``round(v / 257)``.
     CMYK is converted without a profile, no ICC profile is applied, and only the first frame is read.
-
-    Raises:
-        ReplicationError: Missing, unreadable, empty, damaged or incomplete file, other pixels, or more
-            than Pillow's limit (about 179 million).
+    Other pixels, more than Pillow's limit (about 179 million) and damage are a ReplicationError.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -174,18 +166,14 @@ def _decode_16_bits(data: bytes) -> np.ndarray:
 
 
 def _decode_16_bit_tiff(data: bytes) -> np.ndarray:
-    """16-bit TIFF to uint16 RGB (H, W, 3), without alpha, in the orientation that it is stored in.
-
-    OpenCV misreads planar, rotated and white-is-zero files. It serves only for plain ones with a
-    compression that tifffile does not know.
-    """
+    """16-bit TIFF to uint16 RGB (H, W, 3), without alpha, in the orientation that it is stored in."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages[0]
         planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         try:
             image = page.asarray()
-        except ValueError as error:
+        except ValueError as error:  # an unknown compression; OpenCV reads it from plain files only
             if not (planar or inverted or page.tags.valueof(_ORIENTATION_TAG, 1) != 1):
                 return _decode_16_bits(data)
             name = page.compression.name
