@@ -50,8 +50,6 @@ def test_the_truth_scores_perfectly_in_any_unit(stack, truth):
     assert (scores["psnr"], scores["hdrvdp2_q"]) == (np.inf, pytest.approx(100))
     assert max(scores["log_rmse_clipped"], scores["log_rmse_unclipped"]) < 1e-6
     assert seen.P_map.max() < 1e-12
-    assert scores["hdrvdp2_unseen"] == 100
-    assert min(scores["corrected_pu21_psnr_rgb"], scores["corrected_pu21_psnr"]) > 100
     assert max(map(np.max, changes)) == 0
     other, _, _ = radiance.scores(truth * np.float32(7), truth, stack.images[0])
     assert other["hdrvdp2_q"] > 99
@@ -68,7 +66,6 @@ def test_a_known_error_is_measured(stack, truth):
         assert scores[name] == pytest.approx(np.log10(2), rel=1e-5)
     assert scores["log_rmse_unclipped"] < 1e-6
     assert scores["clipped_share"] == pytest.approx(clipped.mean())
-    assert scores["corrected_log_rmse_clipped"] < scores["log_rmse_clipped"]
     shown = [to_uint8(reinhard.tone_map(image)) for image in (test, truth)]
     assert scores["psnr"] == metrics.psnr(*shown, data_range=255)  # of the images as they come
     scores, _, _ = radiance.scores(test, truth, np.full_like(stack.images[0], 100))
@@ -139,7 +136,7 @@ def test_evaluate_computes_on_its_device(stack, weights_folder, tmp_path, monkey
     monkeypatch.setattr(radiance, "choose_device", lambda name: torch.device(name or "cpu"))
     monkeypatch.setattr(radiance, "load_stacks", lambda dataset, split: [stack])
     path = radiance.evaluate("made", tmp_path, weights=weights_folder, jobs=1, device="meta")
-    assert devices == [torch.device("meta")] * (3 * len(rows.read_rows(path)) + 1)
+    assert devices == [torch.device("meta")] * (2 * len(rows.read_rows(path)) + 1)
     assert [p.name for p in (tmp_path / "rows").iterdir()] == ["made_one.csv"]
     with pytest.raises(ReplicationError, match="at least 1, not 0"):
         radiance.evaluate("nowhere", tmp_path, weights=tmp_path / "none", jobs=0)

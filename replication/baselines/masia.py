@@ -15,7 +15,7 @@ import numpy as np
 from replication.baselines.expansion import bilateral_grid, linearise, recolour
 from replication.hdr.reinhard import log_mean, order_statistic
 
-MAX_OUTPUT = 5000.0  # what white becomes in cd/m2; detail and saturated colours can exceed it
+MAX_OUTPUT = 5000.0  # cd/m2
 MIDDLE_KEY = 0.5  # of a picture without contrast, for which the formula is 0/0
 
 
@@ -39,11 +39,14 @@ def exponent(luminance: np.ndarray, *, multilinear: bool = True) -> float:
     return float(2.4379 + 0.2319 * mean - 1.1228 * key + 0.0085 * overexposed)
 
 
-def expand(ldr: np.ndarray, *, noise_removal: bool = True, multilinear: bool = True) -> np.ndarray:
-    """Expand a photo: ``MAX_OUTPUT * L^exponent`` of the linearised luminance L.
+def expand(
+    ldr: np.ndarray, *, max_output: float = MAX_OUTPUT, noise_removal=True, multilinear=True
+) -> np.ndarray:
+    """Expand a photo: ``max_output * L^exponent`` of the linearised luminance L.
 
     Args:
         ldr: uint8, or float in [0, 1], (H, W, 3), display-encoded RGB.
+        max_output: What white becomes in cd/m2; detail and saturated colours can exceed it.
         noise_removal: Raise only the bilaterally smoothed base to the power; detail keeps its contrast.
         multilinear: True: the regression of 2017; False: of 2009. See `exponent`.
 
@@ -67,4 +70,4 @@ def expand(ldr: np.ndarray, *, noise_removal: bool = True, multilinear: bool = T
         base = bilateral_grid(luminance, luminance, value_range=(low, high), **widths)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         detail = np.divide(luminance, base, out=np.zeros_like(base), where=base > 0)
-        return recolour(linear, luminance, MAX_OUTPUT * detail * base**power)
+        return recolour(linear, luminance, max_output * detail * base**power)

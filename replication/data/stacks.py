@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
 import re
 from collections.abc import Iterable
@@ -170,20 +169,6 @@ def manifest(dataset: str) -> list[dict[str, str]]:
         raise ReplicationError(f"The data set {dataset!r} has no manifest.")
     rows = read_csv(MANIFESTS / "openstacks.csv", "dataset", "scene", "split", "ev", "path")
     return [row for row in rows if dataset in ("openstacks", row["dataset"])]
-
-
-@functools.cache
-def place_of(dataset: str, scene: str) -> str:
-    """Place of a scene: its name, without azimuth or number if the manifest has several such scenes.
-
-    Scenes of one place (lake-1 and lake-2, the views of one panorama) are not independent.
-    """
-    if dataset == "vds" or dataset not in DATASETS:
-        return scene
-    name = re.sub(r"(_az|-)?\d+$", "", scene)
-    same = re.compile(rf"{re.escape(name)}((_az|-)?\d+)?")
-    alike = {row["scene"] for row in manifest(dataset) if same.fullmatch(row["scene"])}
-    return name if scene in alike and len(alike) > 1 else scene
 
 
 def vds_scenes(folder: str | Path) -> list[tuple]:

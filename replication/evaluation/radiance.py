@@ -22,7 +22,7 @@ from replication.fast import choose_device
 from replication.files import ReplicationError, check_folder
 from replication.hdr import debevec, io, reinhard
 from replication.images import check_radiance, luminance, to_uint8
-from replication.metrics import fidelity, response, scaling
+from replication.metrics import fidelity, scaling
 from replication.provenance import code_version, usable_cores
 from replication.reconstruct import load_chain, merge_stack, reconstruct
 from replication.weights import WEIGHTS, chain_hash
@@ -31,8 +31,6 @@ _DISPLAY = paper.DISPLAY_DIAGONAL_INCHES, paper.DISPLAY_RESOLUTION, paper.VIEWIN
 PIXELS_PER_DEGREE = metrics.pixels_per_degree(*_DISPLAY)  # 33.5102139115
 DARKEST = 1e-5  # floor of the luminance in the log error, cd/m2: HDR-VDP-2's eye sees nothing below
 FIGURE7_METHODS = ("masia", "kovaleski_oliveira", "huo", "tone_curve", "deep_chain")
-CORRECTED = ("hdrvdp2_q", "pu21_psnr_rgb", "pu21_psnr", "log_rmse_unclipped", "log_rmse_clipped")
-"""Measures that are taken raw and after response correction (methods of Hanji et al. 2022, D39)."""
 _VISION = "rgb-bt.709", PIXELS_PER_DEGREE
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -45,7 +43,7 @@ def compare_protocol(photo: str | Path | None = None, absolute: bool = False) ->
         "PSNR: Reinhard 2002 global, automatic key and white per image, gamma 2.2, 8 bit, of the "
         f"HDR images as they come; else {scale}; HDR-VDP-2.2.1 rgb-bt.709 ccfl-lcd "
         f"{PIXELS_PER_DEGREE:.4f} pixels/degree; {fidelity.PU21_PROTOCOL}; "
-        f"log10 luminance from {DARKEST:g} cd/m2; corrected: {response.PROTOCOL}"
+        f"log10 luminance from {DARKEST:g} cd/m2"
     )
 
 
@@ -145,31 +143,19 @@ def scores(
     """
     clipped, pair = scaling.clipped_channels(ldr), pair or scale_pair(test, truth, ldr)
     device, shown = choose_device(device), [to_uint8(reinhard.tone_map(x)) for x in (test, truth)]
+    seen = metrics.hdrvdp2(*pair, *_VISION, device=device)
     changes = metrics.drim(*pair, *_VISION, device=device)
-    raw, seen = _fidelity(*pair, clipped, device)
-    best, _ = _fidelity(metrics.correct_response(*pair), pair[1], clipped, device)
-    found = raw | {f"corrected_{name}": best[name] for name in CORRECTED}
-    found |= {"psnr": metrics.psnr(*shown, data_range=255), "clipped_share": (clipped > 0).mean()}
-    found |= {"hdrvdp2_q_mos": seen.Q_MOS, "hdrvdp2_unseen": 100 * (seen.P_map < 0.5).mean()}
-    found["pu21_ssim"] = metrics.pu21_ssim(*pair)
-    low, high = np.maximum(np.percentile(luminance(test), (0.1, 99.9)), np.finfo(np.float32).tiny)
-    found["range_stops"] = np.log2(high / low)
-    for name in ("loss", "amplification", "reversal"):
-        found[f"drim_{name}"] = 100 * float(getattr(changes, f"P_{name}").mean())
-    return {name: float(value) for name, value in found.items()}, seen, changes
-
-
-def _fidelity(test, truth, clipped: np.ndarray, device) -> tuple[dict, metrics.HDRVDP2Result]:
-    """The measures that are taken raw and corrected; test and truth in cd/m2."""
-    seen = metrics.hdrvdp2(test, truth, *_VISION, device=device)
-    found = {"hdrvdp2_q": seen.Q, "pu21_psnr": metrics.pu21_psnr(test, truth)}
-    found["pu21_psnr_rgb"] = metrics.pu21_psnr(test, truth, channels="rgb")
-    error = np.subtract(*(np.log10(np.maximum(luminance(image), DARKEST)) for image in (test, truth)))
+    found = {"psnr": metrics.psnr(*shown, data_range=255), "hdrvdp2_q": seen.Q}
+    found |= {"hdrvdp2_q_mos": seen.Q_MOS, "pu21_psnr": metrics.pu21_psnr(*pair)}
+    found |= {"pu21_ssim": metrics.pu21_ssim(*pair), "clipped_share": (clipped > 0).mean()}
+    error = np.subtract(*(np.log10(np.maximum(luminance(image), DARKEST)) for image in pair))
     parts = {"unclipped": clipped == 0, "clipped": clipped > 0}
     parts |= {"clipped_partly": (clipped == 1) | (clipped == 2), "clipped_fully": clipped == 3}
     for name, part in parts.items():
         found[f"log_rmse_{name}"] = np.sqrt(np.mean(error[part] ** 2)) if part.any() else np.nan
-    return found, seen
+    for name in ("loss", "amplification", "reversal"):
+        found[f"drim_{name}"] = 100 * float(getattr(changes, f"P_{name}").mean())
+    return {name: float(value) for name, value in found.items()}, seen, changes
 
 
 def scale_pair(test: np.ndarray, truth: np.ndarray, ldr: np.ndarray) -> Pair:

@@ -40,21 +40,13 @@ METRICS = {
     "ms_ssim": "MS-SSIM in [0, 1]",
     "hdrvdp2_q": "HDR-VDP-2.2.1 quality score, at most 100",
     "hdrvdp2_q_mos": "HDR-VDP-2.2.0 prediction of a mean opinion score, 0 to 100",
-    "hdrvdp2_unseen": "share of pixels where HDR-VDP-2 says that most people see no difference, in %",
-    "pu21_psnr_rgb": "PSNR of PU21 values of R, G, B in dB",
-    "pu21_psnr": "PSNR of PU21 values of luminance in dB",
-    "pu21_ssim": "SSIM of PU21 values of luminance",
+    "pu21_psnr": "PSNR of PU21 values in dB",
+    "pu21_ssim": "SSIM of PU21 values",
     "log_rmse_unclipped": "RMSE of log10 luminance over the pixels that EV 0 holds unclipped",
     "log_rmse_clipped": "the same where EV 0 clips a channel or more; empty where nothing clips",
     "log_rmse_clipped_partly": "the same where EV 0 clips one or two channels; may be empty",
     "log_rmse_clipped_fully": "the same where EV 0 clips all three channels; may be empty",
     "clipped_share": "share of the pixels of EV 0 that have a clipped channel, 0 to 1",
-    "range_stops": "log2 of the 99.9 % over the 0.1 % percentile of luminance",
-    "corrected_hdrvdp2_q": "HDR-VDP-2.2.1 quality after response correction",
-    "corrected_pu21_psnr_rgb": "PSNR of PU21 values of R, G, B in dB, after it",
-    "corrected_pu21_psnr": "PSNR of PU21 values of luminance in dB, after it",
-    "corrected_log_rmse_unclipped": "log_rmse_unclipped after it",
-    "corrected_log_rmse_clipped": "log_rmse_clipped after it",
     "drim_loss": "DRIM: probability of lost visible contrast, mean over the pixels, in %",
     "drim_amplification": "the same of amplified contrast",
     "drim_reversal": "the same of reversed contrast",
@@ -72,8 +64,7 @@ ROW_COLUMNS = KEYS | METRICS | PROTOCOL | {"recipe": "how the weights were train
 ROW_COLUMNS |= {"protocol": "anything else that a metric depends on"}
 """Column -> meaning, in the order of the CSV; recipe, protocol and all metrics but one may be absent."""
 
-_CLIPPED = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped_fully")
-MAY_BE_EMPTY = (*_CLIPPED, "corrected_log_rmse_clipped")
+MAY_BE_EMPTY = ("log_rmse_clipped", "log_rmse_clipped_partly", "log_rmse_clipped_fully")
 """Metrics that some images do not have; their means are over the images that have them."""
 
 _WHOLE = ("ev", "seed", "width", "height", "border")

@@ -7,43 +7,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from pandas.core.groupby import SeriesGroupBy
 from scipy import stats
 
-from replication.data.stacks import place_of
 from replication.files import ReplicationError
 
 
-def mean_interval(values: Sequence[float], groups: Sequence | None = None) -> tuple[float, float]:
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Bootstrap interval of a mean (95 %, BCa, 9999 draws; Efron 1987, 10.1080/01621459.1987.10478410).
 
-    Args:
-        values: (N,), one per image, NaN where it does not have the measure.
-        groups: N labels; images of one label depend on each other and are drawn together. By default
-            every image is a group, or, if `values` is a Series by "dataset/scene", every place is.
-
-    Returns:
-        Its two ends, the same for the same values; NaN for infinite values and fewer than two groups.
+    `values` (N,) are one per image, NaN where it does not have the measure. The same values give the same
+    interval: its two ends, NaN for infinite values and for fewer than two images.
     """
-    parts = _by_group(values, groups).agg(["sum", "count"])
-    means = parts["sum"] / parts["count"]
-    if len(means) < 2 or not np.isfinite(means).all():
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2 or not np.isfinite(values).all():
         return float("nan"), float("nan")
-    if np.ptp(means) == 0:
-        return float(means.iloc[0]), float(means.iloc[0])
-    mean = lambda total, size, axis: total.sum(axis) / size.sum(axis)  # noqa: E731
-    samples, rng = (parts["sum"].to_numpy(), parts["count"].to_numpy()), np.random.default_rng(0)
-    found = stats.bootstrap(samples, mean, paired=True, rng=rng)
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(0))
     return tuple(map(float, found.confidence_interval))
-
-
-def _by_group(values: Sequence[float], groups: Sequence | None) -> SeriesGroupBy:
-    """The values that are numbers, grouped: see `mean_interval`."""
-    if groups is None:
-        groups = range(len(values))
-        if isinstance(values, pd.Series) and values.index.name == "scene":
-            groups = [place_of(*scene.split("/", 1)) for scene in values.index]
-    return pd.Series(np.asarray(values, dtype=float), list(groups)).dropna().groupby(level=0)
 
 
 def seed_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -60,14 +42,14 @@ def paired_differences(
     """Compare a method with others, image by image.
 
     Args:
-        rows: One row per scene ("dataset/scene") and method.
+        rows: One row per scene and method, of one data set and EV.
         metric, method: A difference is the value of `method` in this column minus that of another.
         against: The others, which are the family of Holm's correction; None means all in `rows`.
 
     Returns:
         One row per other method: ``against``; ``n``, images that both have; ``difference``, mean;
-        ``low``, ``high``, its 95 % interval; ``wins``, images where `method` has the larger value; ``p``,
-        Wilcoxon's signed-rank test over places, two-sided, NaN if all are equal; ``p_holm``.
+        ``low``, ``high``, its 95 % interval; ``wins``, images where `method` has the larger value;
+        ``p``, Wilcoxon's signed-rank test, two-sided, NaN if all are equal; ``p_holm``.
     """
     if metric not in rows.columns:
         raise ReplicationError(f"The rows have no column {metric}.")
@@ -79,9 +61,8 @@ def paired_differences(
         raise ReplicationError(f"The rows have no method {', '.join(absent)}.")
     for other in others:
         difference = (values[method] - values[other]).dropna()
-        means = _by_group(difference, None).mean()
         with warnings.catch_warnings(action="ignore"):  # ties and zeros: the normal approximation
-            p = stats.wilcoxon(means).pvalue if means.any() else np.nan
+            p = stats.wilcoxon(difference).pvalue if difference.any() else np.nan
         low, high = mean_interval(difference)
         line = {"against": other, "n": len(difference), "difference": difference.mean(), "low": low}
         lines.append(line | {"high": high, "wins": int((difference > 0).sum()), "p": p})

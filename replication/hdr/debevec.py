@@ -83,7 +83,7 @@ def solve_response(samples: np.ndarray, log_times: Times, smoothness: float = SM
     return np.linalg.lstsq(system, right, rcond=None)[0]
 
 
-def estimate_response(images: Frames, exposure_times: Times) -> np.ndarray:
+def estimate_response(images: Frames, exposure_times: Times, smoothness=SMOOTHNESS) -> np.ndarray:
     """Estimate the response of a camera's three channels.
 
     Each channel is solved by itself. Then the channels are made equal at level 127, by factors of
@@ -93,6 +93,7 @@ def estimate_response(images: Frames, exposure_times: Times) -> np.ndarray:
     Args:
         images: N frames, uint8 (H, W, 3) RGB, of the same scene, N at least 2.
         exposure_times: N positive times in any unit; ``2**EV`` for a stack of known EVs.
+        smoothness: As in `solve_response`.
 
     Returns:
         float64 (256, 3): natural logarithm of the relative exposure at each level, RGB.
@@ -104,7 +105,7 @@ def estimate_response(images: Frames, exposure_times: Times) -> np.ndarray:
     if times[0] == times[-1]:
         raise ReplicationError("The response needs at least two different exposure times.")
     levels = sample_grossberg(images)
-    g = np.stack([solve_response(levels[..., c], np.log(times)) for c in range(3)], axis=1)
+    g = np.stack([solve_response(levels[..., c], np.log(times), smoothness) for c in range(3)], axis=1)
     return g - g[MID_LEVEL] + g[MID_LEVEL].mean() - g[:, 2].max()
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from replication.files import ReplicationError
 from replication.metrics.fidelity import check_pair
 
-PROTOCOL = "response by Hanji et al. 2022, PQ luminance cubic, u'v' cubic with ridge 0.01"
 _DARKEST, _BRIGHTEST = 0.005, 1e8  # cd/m2
 _RIDGE = 0.01  # weight of the ridge towards the identity
 _TO_XYZ = np.array(

@@ -82,25 +82,18 @@ def _blocks() -> dict[tuple[Path, str], str]:
     blocks |= {
         (readme, "claims"): markdown_table(brief),
         (readme, "table4"): markdown_table(_by_ev(basic[basic["dataset"] == "hdrps"])),
-        (readme, "table5"): markdown_table(_brief(photo_only)),
+        (readme, "table5"): markdown_table(tables.table5_frame(photo_only)),
         (report, "claims"): markdown_table(every.drop(columns="in brief")),
         (report, "table3_residuals"): markdown_table(residuals, decimals=1),
         (report, "sensitivity"): markdown_table(sensitivity),
-        (report, "table5_corrected"): _parts(table5, tables.corrected_frame),
-        (report, "table5_detail"): _parts(table5, tables.detail_frame),
+        (report, "table5_detail"): _parts(table5, tables.table5_detail),
         (report, "table5_scaling"): _parts(reference_rows("scaling"), tables.scaling_frame),
         (card, "table4"): _parts(basic[basic["dataset"].isin(REAL)], tables.table4_frame),
         (card, "training"): markdown_table(_training_frame()),
     }
-    verdict = _bullets([claims.chain_verdict(table4)])
-    blocks[card, "table5_verdict"] = markdown_table(tables.paired_frame(hdrps))
-    return blocks | {(readme, "verdict"): verdict, (card, "verdict"): verdict}
-
-
-def _brief(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 5 of one data set in five columns: PSNR beside the paper's, then the corrected measure."""
-    first = tables.table5_frame(rows).set_index("method").filter(like="PSNR").iloc[:, 1:]
-    return first.join(tables.corrected_frame(rows, ["pu21_psnr_rgb"]).set_index("method")).reset_index()
+    both = {"verdict": _bullets([claims.chain_verdict(table4)])}
+    both["table5_verdict"] = markdown_table(tables.paired_frame(hdrps))
+    return blocks | {(path, name): text for path in (readme, card) for name, text in both.items()}
 
 
 def _by_ev(rows: pd.DataFrame) -> pd.DataFrame:

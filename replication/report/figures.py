@@ -21,7 +21,7 @@ from replication.data.stacks import SHOWABLE
 from replication.evaluation.uncertainty import mean_interval
 from replication.files import atomic_path
 from replication.metrics.drim import AMPLIFICATION, LOSS, REVERSAL
-from replication.report.tables import CONTENDERS, METHODS, PAPER_ABLATIONS, per_image
+from replication.report.tables import CONTENDERS, METHODS, PAPER_ABLATIONS
 
 COLOURS = {name: one.colour for name, one in (METHODS | CONTENDERS).items()}
 LABELS = {name: one.label for name, one in (METHODS | CONTENDERS).items()}
@@ -233,9 +233,9 @@ def table5_figure(rows: pd.DataFrame, title: str = "") -> Figure:
     """Table 5 as dots, from rows of one data set: every image, means, intervals, the paper's means."""
     metrics = {"psnr": "tone-mapped PSNR in dB", "hdrvdp2_q": "HDR-VDP-2 quality Q"}
     metrics |= {"log_rmse_clipped": "RMSE of log10 luminance\nwhere EV 0 clips"}
-    methods, panels = [name for name in METHODS if name in set(rows["method"])], {}
+    groups, panels = dict(list(rows.groupby("method"))), {}
     for metric, label in metrics.items():
-        values = per_image(rows, metric).unstack()[methods]
+        values = {name: groups[name][metric].to_numpy() for name in METHODS if name in groups}
         panels[label] = {m: (x, x, paper.TABLE5.get(m, {}).get(metric)) for m, x in values.items()}
     return _dots_figure(panels, {"marker": ".", "ms": 3, "alpha": 0.4}, "one image", title)
 
@@ -247,9 +247,9 @@ def ablation_figure(rows: pd.DataFrame, metric: str = "psnr", label: str = "PSNR
         panel = panels[f"{ev_label(ev)}: {label}"] = {}
         for name in methods:
             part = rows[(rows["method"] == name) & (rows["ev"] == ev)]
+            images, seeds = (part.groupby(by)[metric].mean().to_numpy() for by in ("scene", "seed"))
             theirs = PAPER_ABLATIONS.get((part["table"].iloc[0], ev, name), {}).get(metric)
-            images = per_image(part, metric).droplevel("method")
-            panel[name] = images, part.groupby("seed")[metric].mean(), theirs
+            panel[name] = images, seeds, theirs
     return _dots_figure(panels, {"marker": "|", "ms": 7, "mew": 1}, "one seed")
 
 

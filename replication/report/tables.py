@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ import pandas as pd
 from tabulate import tabulate
 
 from replication import paper
-from replication.evaluation.radiance import CORRECTED
 from replication.evaluation.rows import MAY_BE_EMPTY
 from replication.evaluation.uncertainty import mean_interval, paired_differences
 
@@ -77,26 +76,20 @@ REAL = ("hdrps", "empa")
 
 _METRICS = {
     "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "ms_ssim": ("MS-SSIM", 3),
-    "hdrvdp2_q": ("VDP-Quality", 2), "pu21_psnr_rgb": ("PU21-PSNR, RGB (dB)", 2),
-    "pu21_psnr": ("PU21-PSNR, luminance (dB)", 2),
+    "hdrvdp2_q": ("VDP-Quality", 2), "hdrvdp2_q_mos": ("VDP Q_MOS", 1),
+    "pu21_psnr": ("PU21-PSNR (dB)", 2), "pu21_ssim": ("PU21-SSIM", 3),
     "log_rmse_unclipped": ("log error, unclipped", 3), "log_rmse_clipped": ("log error, clipped", 3),
-    "log_rmse_clipped_partly": ("log error, 1-2 channels clipped", 3),
-    "log_rmse_clipped_fully": ("log error, all 3 clipped", 3), "hdrvdp2_q_mos": ("VDP Q_MOS", 1),
-    "hdrvdp2_unseen": ("VDP unseen (%)", 1), "range_stops": ("dynamic range (stops)", 1),
-    "drim_loss": ("DRIM lost (%)", 2), "drim_amplification": ("DRIM amplified (%)", 2),
-    "drim_reversal": ("DRIM reversed (%)", 2),
+    "log_rmse_clipped_partly": ("1-2 channels clipped", 3),
+    "log_rmse_clipped_fully": ("all 3 clipped", 3), "drim_loss": ("DRIM lost (%)", 2),
+    "drim_amplification": ("amplified (%)", 2), "drim_reversal": ("reversed (%)", 2),
 }
 # fmt: on
-_METRICS |= {f"corrected_{m}": (f"{_METRICS[m][0]}, corrected", _METRICS[m][1]) for m in CORRECTED}
 METRIC_LABELS = {metric: label for metric, (label, _) in _METRICS.items()}
 DECIMALS = {metric: digits for metric, (_, digits) in _METRICS.items()}
-_DETAILS = ("log_rmse_clipped_partly", "log_rmse_clipped_fully", "hdrvdp2_q_mos", "hdrvdp2_unseen")
-_DETAILS += ("range_stops", "drim_loss", "drim_amplification", "drim_reversal")
 PAPER_ABLATIONS = {("table2", 3, name): one for name, one in paper.TABLE2.items()}
 PAPER_ABLATIONS |= {("table3", *key): one for key, one in paper.TABLE3.items()}
 """(table, EV, contender) -> metric -> the paper's (mean, σ)."""
-SMALLEST_BELIEVABLE = {metric: 3.5 for metric in METRIC_LABELS if "pu21_psnr" in metric}
-"""Differences in dB that people see; smaller ones may be none (SI-HDR, Hanji et al. 2022, D39)."""
+SMALLEST_BELIEVABLE = {"pu21_psnr": 3.5}  # SI-HDR, Hanji et al. 2022
 
 PROTOCOL_SCALING = "mean where unclipped, truth 1000 cd/m2"
 _NUMERIC = re.compile(r"(?:[-+<*\d.,±∞–…\s\[\]()=]|of|n|dB|%)+")
@@ -120,12 +113,11 @@ def verdict(
     """
     if pd.isna(difference):
         return "untested", "no number computed"
-    unit = re.search(r"\((dB|%|stops)\)", METRIC_LABELS[metric])
-    unit = f" {unit[1]}" if unit else ""
+    unit = " dB" if "psnr" in metric else " %" if "drim" in metric else ""
     spans = [interval] + ([over_seeds] if over_seeds and seeds != 1 else [])
     sure = all(low * high > 0 and low * difference > 0 for low, high in spans)
     sure = sure and not moves and seeds != 1 and (p is None or p < 0.05)
-    better = (difference < 0) == ("log_rmse" in metric or "drim" in metric)
+    better = (difference < 0) == metric.startswith(("log_rmse", "drim"))
     word = ("supported" if better else "contradicted") if sure else "inconclusive"
     if sure and abs(difference) < SMALLEST_BELIEVABLE.get(metric, 0):
         word += ", too small to be seen"
@@ -141,11 +133,11 @@ def per_image(rows: pd.DataFrame, metric: str) -> pd.Series:
     return rows.groupby([scene, "method"])[metric].mean()
 
 
-def paired(rows: pd.DataFrame, metric: str, method="deep_chain", family=FAMILY) -> pd.DataFrame:
-    """:func:`paired_differences` by image, a line for each method of the family that the rows hold."""
+def paired(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """:func:`paired_differences` of the chain by image, a line for each of FAMILY that the rows hold."""
     images = per_image(rows, metric).reset_index()
-    present = [name for name in family if name in set(images["method"])]
-    return paired_differences(images, metric, method, against=present).set_index("against")
+    present = [name for name in FAMILY if name in set(images["method"])]
+    return paired_differences(images, metric, "deep_chain", against=present).set_index("against")
 
 
 def gains(rows: pd.DataFrame, metric: str, minus: str = "tone_curve") -> dict[str, str]:
@@ -221,50 +213,47 @@ def table4_text(rows: pd.DataFrame, metric: str = "psnr") -> str:
 
 
 def table5_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 5 of one data set as the paper has it: tone-mapped PSNR and HDR-VDP-2's Q, mean ± σ."""
+    """Table 5 of one data set: tone-mapped PSNR and HDR-VDP-2's Q, mean ± σ, with 95 % intervals."""
     columns: dict[str, Mapping] = {}
     for metric in ("psnr", "hdrvdp2_q"):
+        label, values = METRIC_LABELS[metric], rows.groupby("method")[metric]
         theirs = {m: one[metric] for m, one in paper.TABLE5.items() if metric in one}
         theirs = {m: score_text(one, DECIMALS[metric]) for m, one in theirs.items()}
-        columns[f"{METRIC_LABELS[metric]}, minus tone curve"] = gains(rows, metric)
-        columns[f"{METRIC_LABELS[metric]}, paper"] = theirs
-        columns[f"{METRIC_LABELS[metric]}, ours"] = rows.groupby("method")[metric].agg(_score)
+        spans = {m: f"[{_span(mean_interval(one), metric, ', ')}]" for m, one in values}
+        columns |= {f"{label}, minus tone curve": gains(rows, metric), f"{label}, paper": theirs}
+        columns |= {f"{label}, ours": values.agg(_score), f"{label}, 95 % interval": spans}
     return _table(columns, METHOD_NAMES)
 
 
-def corrected_frame(rows: pd.DataFrame, metrics: Sequence[str] = CORRECTED) -> pd.DataFrame:
-    """Measures of one data set before → after response correction; n: images with clipped pixels."""
-    first = f"corrected_{metrics[0]}"
-    columns = {f"{METRIC_LABELS[first]}, minus tone curve": gains(rows, first)}
-    for metric in metrics:
-        raw, corrected = (_means(rows, name) for name in (metric, f"corrected_{metric}"))
-        columns[_label(rows, metric)] = raw + " → " + corrected
+def table5_text(rows: pd.DataFrame) -> str:
+    """Table 5 as plain text, one table for each data set."""
+    parts = by_dataset(rows, table5_frame)
+    return "\n\n".join(f"Table 5, {name}\n{as_text(one, together=4)}" for name, one in parts)
+
+
+def table5_detail(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means of the measures that Table 5 lacks; n is the number of images that have such pixels."""
+    columns: dict[str, Mapping[str, str]] = {"PU21-PSNR minus tone curve": gains(rows, "pu21_psnr")}
+    for metric in [one for one in METRIC_LABELS if one in rows and one not in paper.TABLE5["huo"]]:
+        values = rows.groupby("method")[metric]
+        n = f" (n = {values.count().max()})" if metric in MAY_BE_EMPTY else ""
+        means = values.mean().map(partial(number_text, decimals=DECIMALS[metric]))
+        columns[METRIC_LABELS[metric] + n] = means
     return _table(columns, METHOD_NAMES)
-
-
-def detail_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means of all other measures of one data set; n is the number of images that have such pixels."""
-    columns = {"DRIM lost (%), minus tone curve": gains(rows, "drim_loss")}
-    columns |= {_label(rows, metric): _means(rows, metric) for metric in _DETAILS}
-    return _table(columns, METHOD_NAMES)
-
-
-def table5_text(rows: pd.DataFrame, frame: Callable = table5_frame) -> str:
-    """Table 5, or another frame of its rows, as plain text, one table for each data set."""
-    return "\n\n".join(f"{name}\n{as_text(one, together=3)}" for name, one in by_dataset(rows, frame))
 
 
 def paired_frame(rows: pd.DataFrame) -> pd.DataFrame:
     """The chain minus each of FAMILY, image by image: difference, interval, Holm's p, verdict."""
-    lines = []
-    for metric in ("psnr", "hdrvdp2_q", "corrected_pu21_psnr_rgb", "corrected_log_rmse_clipped"):
+    lines: dict[str, dict[str, str]] = {}
+    for metric in ("psnr", "hdrvdp2_q", "pu21_psnr", "log_rmse_clipped"):
         for other, one in paired(rows, metric).iterrows():
-            span, p = (one["low"], one["high"]), one["p_holm"]
+            line = lines.setdefault(other, {f"{METHOD_NAMES['deep_chain']} minus": METHOD_NAMES[other]})
+            label, span, p = METRIC_LABELS[metric], (one["low"], one["high"]), one["p_holm"]
+            label += f" (n = {one['n']:.0f})" if metric in MAY_BE_EMPTY else ""
             word, _ = verdict(one["difference"], span, metric=metric, p=p)
-            line = {"measure": _label(rows, metric), "deep chain minus": METHOD_NAMES[other]}
-            line["difference"] = _signed(one["difference"], span, metric)
-            lines.append(line | {"p": _p_value(p), "is the chain better?": word})
-    return pd.DataFrame(lines)
+            line[label] = _signed(one["difference"], span, metric)
+            line |= {f"{label}: p": _p_value(p), f"{label}: better?": word}
+    return pd.DataFrame(lines.values())
 
 
 def scaling_frame(rows: pd.DataFrame, metric: str = "hdrvdp2_q") -> pd.DataFrame:
@@ -311,17 +300,6 @@ def _table(columns: Mapping[str, Mapping], names: Mapping, title: str = "method"
     ours = set().union(*(one.keys() for name, one in columns.items() if "paper" not in name))
     table = pd.DataFrame(columns).reindex([name for name in names if name in ours])
     return table.astype(object).fillna("–").rename(names).rename_axis(title).reset_index()
-
-
-def _label(rows: pd.DataFrame, metric: str) -> str:
-    """Name of a metric, with the number of images that have it where not all do."""
-    n = rows.groupby("method")[metric].count().max() if metric in MAY_BE_EMPTY else None
-    return METRIC_LABELS[metric] + (f" (n = {n})" if n else "")
-
-
-def _means(rows: pd.DataFrame, metric: str) -> pd.Series:
-    means = rows.groupby("method")[metric].mean()
-    return means.map(partial(number_text, decimals=DECIMALS[metric]))
 
 
 def _score(values: pd.Series) -> str:
