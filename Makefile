@@ -48,7 +48,7 @@ nbval: data
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -q -p no:cacheprovider notebooks
 
 benchmark: data
-	$(BIN)/python -m pytest -q --benchmark-only --benchmark-columns=min,median,rounds tests/test_benchmarks.py
+	$(BIN)/python -m pytest -q --benchmark-only --benchmark-columns=min,median,rounds results/benchmarks.py
 
 report: $(STAMP)
 	$(BIN)/python -m replication report

@@ -216,10 +216,12 @@ def test_sources_of_mini(mini, monkeypatch, server):
 def test_bad_copies_of_mini(mini):
     root, wheel = mini
     whole, words = wheel.read_bytes(), "Cannot unpack the wheel"
+    method = whole.index(b"PK\x01\x02") + 10  # of compression, of the first member
     for content, reason in (
         (b"", ""),
         (whole[:5000], ".*not a zip file"),
         (whole[:3000] + b"???" + whole[3003:], ".*Bad CRC"),
+        (whole[:method] + b"\x63" + whole[method + 1 :], ".*compression method is not supported"),
     ):
         wheel.write_bytes(content)
         fails(words + reason, fetch, "mini", source_dir=wheel.parent, root=root)
@@ -239,6 +241,8 @@ def test_check_of_mini(mini):
     ):
         (root / "mini" / name).write_text("xscene,ev\na,b\n")
         fails(words, fetch, "mini", root=root, check=True)
+    (root / "mini/frames.csv").write_bytes(b"scene,ev\n\xff,b\n")
+    fails("frames.csv: 'utf-8' codec", fetch, "mini", root=root, check=True)
     (root / "mini/frames.csv").unlink()
     fails("run `python -m replication fetch mini`", fetch, "mini", root=root, check=True)
 

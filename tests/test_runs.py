@@ -185,8 +185,9 @@ def test_a_damaged_record_is_refused(folder, record):
 def test_only_results_of_planned_notebooks_are_removed_and_a_run_is_locked(folder, monkeypatch):
     """Whatever the record names, other notebooks of the user stay."""
     output = folder.parent / "run"
-    mine, old = output / "notes.ipynb", output / "01_first.ipynb"
-    entries = {name: {"notebook": "01_first"} for name in ("notes", "01_first")}
+    mine, old, outside = output / "notes.ipynb", output / "01_first.ipynb", folder / "01_first.ipynb"
+    names = ("notes", "01_first", f"../{folder.name}/01_first", str(outside.with_suffix("")))
+    entries = {name: {"notebook": "01_first"} for name in names}
     record = {"profile": "tiny", "notebooks": entries}
     for path in (mine, old, output / "provenance.json"):
         files.write_json(path, record)
@@ -196,6 +197,7 @@ def test_only_results_of_planned_notebooks_are_removed_and_a_run_is_locked(folde
     assert old.exists()
     run_tiny(folder)
     assert mine.exists()
+    assert outside.exists()
     assert not old.exists()
 
 

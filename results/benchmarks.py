@@ -1,6 +1,7 @@
 """How long the parts take: ``make benchmark`` (``pytest --benchmark-only``) times them at full size.
 
 Without ``--benchmark-only`` each runs small, which only shows that it works. Nothing asserts a time.
+`reference/BENCHMARK.md` has the results.
 """
 
 import cv2
@@ -22,7 +23,7 @@ from replication.metrics.hdrvdp2 import hdrvdp2
 from replication.model import SubNetwork
 from replication.paper import EVS, IMAGE_SIZE
 from replication.provenance import usable_cores
-from replication.reconstruct import infer_stack, merge_stack
+from replication.reconstruct import infer_stack, load_chain, merge_stack
 from replication.train import chain_losses, seeded
 
 pytestmark = pytest.mark.benchmark(group="benchmarks")
@@ -55,8 +56,8 @@ def frames(radiance):
     return VirtualCamera().stack(radiance)
 
 
-def test_infer_stack(benchmark, chain, frames):
-    stack = benchmark.pedantic(infer_stack, (frames[0], chain), {"device": "cpu"}, **ROUNDS)
+def test_infer_stack(benchmark, frames):
+    stack = benchmark.pedantic(infer_stack, (frames[0], load_chain()), {"device": "cpu"}, **ROUNDS)
     assert stack.keys() == {0, *EVS}
 
 
