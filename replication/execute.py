@@ -23,7 +23,7 @@ import yaml
 from ipykernel.kernelspec import write_kernel_spec
 
 from replication.files import ROOT, ReplicationError, sha256_file
-from replication.provenance import usable_cores, utc_now
+from replication.provenance import THREADS, usable_cores, utc_now
 
 KERNEL, INJECTED = "python3", "injected-parameters"  # the latter is the tag of papermill's own cell
 
@@ -161,7 +161,7 @@ def _environment(kernels: str | Path, jobs: int, slot: int, device: str | None) 
     for name, first in {"PYTHONPATH": ROOT, "JUPYTER_PATH": kernels}.items():
         mine[name] = os.pathsep.join(filter(None, [str(first), mine.get(name)]))
     if jobs > 1:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        for name in THREADS:
             mine.setdefault(name, str(max(1, usable_cores() // jobs)))
     gpus = torch.cuda.device_count()
     if device == "cpu":

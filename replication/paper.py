@@ -37,8 +37,7 @@ VIEWING_DISTANCE_M = 0.5
 PEAK_CONTRAST = 0.0025
 DISPLAY_GAMMA = 2.2
 
-TABLE1 = {-3: 8.7, -2: 10.87, -1: 15.74, 1: 15.88, 2: 10.40, 3: 7.62}
-"""Average PSNR in dB between the EV 0 image and the other exposures."""
+TABLE1 = {-3: 8.7, -2: 10.87, -1: 15.74, 1: 15.88, 2: 10.40, 3: 7.62}  # EV -> PSNR to EV 0, in dB
 
 
 def _scores(psnr, ssim, ms_ssim):

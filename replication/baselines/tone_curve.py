@@ -20,8 +20,7 @@ from replication.images import check_photo
 from replication.paper import EVS
 from replication.reconstruct import merge_stack
 
-REFERENCE = files.SHIPPED / "tone_curve.csv"
-"""The shipped curves, learnt from the training scenes of `hdrps`."""
+REFERENCE = files.SHIPPED / "tone_curve.csv"  # learnt from the training scenes of `hdrps`
 
 Stack = dict[int, np.ndarray]  # EV -> uint8 (H, W, 3)
 Curves = dict[int, np.ndarray]  # EV -> float64 (256, 3), mean target level for each EV 0 level

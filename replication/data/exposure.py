@@ -10,8 +10,7 @@ from PIL import Image
 
 from replication.files import ReplicationError
 
-GREY_WEIGHTS = np.array([299, 587, 114], np.uint32)
-"""BT.601 luma in thousandths; whole numbers give the same grey level on every machine."""
+GREY_WEIGHTS = np.array([299, 587, 114], np.uint32)  # BT.601 luma; the same grey on every machine
 
 # EXIF tags, best first, and what turns their value into F, seconds, ISO; APEX values are logarithms.
 _TAGS = {

@@ -35,8 +35,7 @@ from replication.train import Recipe, check_same, evs_needed, read_log, seeded, 
 from replication.weights import load_weights, save_weights, weights_path
 
 BASE = {"batch_size": 8, "schedule": "cosine", "frozen_norm": 0.9, "flips": True}
-RECIPES = {"reference": BASE, "paper": {}}
-"""What contenders start from: that of the shipped weights (D7), or the paper's, `Recipe`'s defaults."""
+RECIPES = {"reference": BASE, "paper": {}}  # of the shipped weights (D7); the paper's, `Recipe`'s defaults
 
 
 @dataclass(frozen=True)

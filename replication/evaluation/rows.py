@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from replication.data.stacks import ExposureStack
 from replication.files import ReplicationError, atomic_path
-from replication.provenance import usable_cores
+from replication.provenance import THREADS, usable_cores
 
 KEYS = {
     "table": "table of the paper that the row belongs to: table1 … table5, or sensitivity",
@@ -206,6 +206,8 @@ def _shared(work: Callable, items: Sequence, jobs: int, one_gpu_each: bool) -> I
     for number in range(jobs):
         gpus.put(visible.split(",")[number % max(count, 1)])
     first = max(1, usable_cores() // jobs), gpus if one_gpu_each else None
+    for name in THREADS:  # read when a worker loads numpy
+        os.environ.setdefault(name, str(first[0]))
     with ProcessPoolExecutor(jobs, context, _start, first) as pool:
         try:
             futures = {pool.submit(work, item): number for number, item in enumerate(items)}

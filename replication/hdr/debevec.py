@@ -21,8 +21,7 @@ from replication.images import check_frames
 Frames = Sequence[np.ndarray] | np.ndarray
 Times = Sequence[float] | np.ndarray
 
-WEIGHTS = np.minimum(np.arange(256), 255 - np.arange(256)) / 127.5
-"""Hat weight of each level, ``2 min(x, 1 - x)`` with ``x = level / 255``: 0 at 0 and 255."""
+WEIGHTS = np.minimum(np.arange(256), 255 - np.arange(256)) / 127.5  # hat, 0 at 0 and 255
 
 SMOOTHNESS = 20.0  # weight of the second derivative of the response (lambda)
 MID_LEVEL = 127  # "mid grey", where the responses of the three channels are made equal

@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 # fmt: off
-METHODS = {
+METHODS = {  # of Tables 4 and 5, in the order of the tables (Okabe and Ito's colours)
     "identity": Entry("EV 0 unchanged", "#56B4E9"), "linearised": Entry("EV 0, linearised", "#56B4E9"),
     "tone_curve_unrounded": Entry("tone curve, unrounded", "#F0E442"),
     "tone_curve": Entry("tone curve", "#E69F00"), "huo": Entry("Huo [14]", "#009E73"),
@@ -44,9 +44,8 @@ METHODS = {
     "three_frames": Entry("three real frames, EV -1 … +1", "#444444", True),
     "truth_where_clipped": Entry("tone curve, truth where clipped", "#444444", True),
 }
-"""Methods of Tables 4 and 5 in the order of the tables (Okabe and Ito's colours)."""
 
-CONTENDERS = {
+CONTENDERS = {  # of the ablations, in the order of the tables
     "tone_curve": METHODS["tone_curve"], "chain": Entry("deep chain", "#0072B2"),
     "chain_joint": Entry("deep chain, trained jointly", "#56B4E9"),
     "shallow": Entry("shallow network [22]", "#D55E00"),
@@ -60,19 +59,16 @@ CONTENDERS = {
     "batch_1": Entry("batch 1"), "batch_32": Entry("batch 32"),
     "batch_statistics": Entry("batch statistics throughout"),
 }
-"""Contenders of the ablations in the order of the tables."""
 
 METHOD_NAMES = {name: entry.label for name, entry in METHODS.items()}
 ABLATION_NAMES = {name: entry.label for name, entry in CONTENDERS.items()}
 USES_TRUTH = [name for name, entry in METHODS.items() if entry.uses_truth]
 COMPETITORS = ("huo", "kovaleski_oliveira", "masia")
-FAMILY = ("tone_curve", *COMPETITORS)
-"""What the chain is tested against: the family of Holm's correction, whatever else the rows hold."""
+FAMILY = ("tone_curve", *COMPETITORS)  # what the chain is tested against: the family of Holm's correction
 
 DATASET_NAMES = {"hdrps": "hdrps, 10 test scenes", "empa": "empa, 15 scenes of other cameras",
                  "mini": "mini, 12 test views"}
-REAL = ("hdrps", "empa")
-"""Data sets that decide the claims of Tables 4 and 5; `mini`, of a synthetic camera, counts for Table 1."""
+REAL = ("hdrps", "empa")  # they decide the claims of Tables 4 and 5; `mini` is of a synthetic camera
 
 _METRICS = {
     "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "ms_ssim": ("MS-SSIM", 3),

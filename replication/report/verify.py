@@ -16,8 +16,7 @@ TOLERANCE = pd.Series(1e-3, METRICS)  # metric -> largest difference that anothe
 TOLERANCE[["psnr", "pu21_psnr", "hdrvdp2_q"]] = 0.01
 TOLERANCE[["hdrvdp2_q_mos", "drim_loss", "drim_amplification", "drim_reversal"]] = 0.05
 NOTEBOOKS = ("01_data", "06_ldr_stacks", "07_hdr_comparison")  # they score the shipped weights
-SHARED = ("table1.csv", "table4.csv", "table5.csv", "scaling.csv")
-"""Tables that depend on the shipped weights only; a run scores a sample of scenes in the last."""
+SHARED = ("table1.csv", "table4.csv", "table5.csv", "scaling.csv")  # of the last a run has a sample
 
 
 class Findings(NamedTuple):
