@@ -34,7 +34,7 @@ replicate: data
 	$(BIN)/python -m replication run --profile quick --jobs 2
 
 test: data
-	$(BIN)/python -m pytest -n 2 -q --benchmark-disable
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q --benchmark-disable
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 nbval: data
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -q -p no:cacheprovider notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env -q -p no:cacheprovider notebooks
 
 benchmark: data
 	$(BIN)/python -m pytest -q --benchmark-only --benchmark-columns=min,median,rounds results/benchmarks.py
