@@ -202,7 +202,7 @@ def test_a_stopped_training_leaves_no_half_written_file(tmp_path, sent, status):
         time.sleep(0.1)
     time.sleep(2)  # it trains now
     done.send_signal(sent)
-    out, errors = done.communicate(timeout=60)
+    out, errors = done.communicate(timeout=300)
     assert (done.returncode, out, len(errors.splitlines())) == (status, b"", 1)
     assert errors.startswith(b"error: ")
     assert not [name for name in files(tmp_path / "out") if ".part" in name]
