@@ -45,7 +45,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 nbval: data
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env -q -p no:cacheprovider notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env -q -p no:cacheprovider notebooks
 
 benchmark: data
 	$(BIN)/python -m pytest -q --benchmark-only --benchmark-columns=min,median,rounds results/benchmarks.py
